@@ -1,0 +1,60 @@
+"""The order in which samples are visited: values, and their indices as a pure function of (seed, phase, round).
+
+A round is what an order goes through before it starts again: the whole data set for `Shuffle`, one window for `Window`.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+from lookalike.functional.random import generator
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shuffle:
+    """Every sample once a round, in a new order each time."""
+
+    def length(self, size: int) -> int:
+        """Samples in one round of a data set of `size`."""
+        return size
+
+    def rounds(self, epochs: float, size: int) -> float:
+        """Rounds that visit as many samples as `epochs` passes over the data set."""
+        return epochs
+
+    def indices(self, *, seed: int, phase: int, round: int, size: int) -> Int64[Tensor, "length"]:
+        return torch.randperm(size, generator=generator("order", seed, phase, round))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Window:
+    """A window of `size` samples that slides by `shift` over one fixed shuffle, modulo the data set (PIC, section 3).
+
+    Each sample is visited in size/shift consecutive windows and then not for a long time. The order inside a
+    window is new each round. `size` is capped at the data set, and `Window(N, N)` visits as `Shuffle` does.
+    """
+
+    size: int
+    shift: int
+
+    def __post_init__(self) -> None:
+        if not 0 < self.shift <= self.size:
+            raise ValueError(f"a window of {self.size} cannot slide by {self.shift}: give 0 < shift <= size")
+
+    def length(self, size: int) -> int:
+        return min(self.size, size)
+
+    def rounds(self, epochs: float, size: int) -> float:
+        return math.ceil(epochs * size / self.length(size))  # as many visits as ordinary epochs: official code
+
+    def indices(self, *, seed: int, phase: int, round: int, size: int) -> Int64[Tensor, "length"]:
+        base = torch.randperm(size, generator=generator("window", seed, phase))
+        length = self.length(size)
+        window = base[(torch.arange(length) + round * self.shift) % size]
+        return window[torch.randperm(length, generator=generator("order", seed, phase, round))]
+
+
+Order = Shuffle | Window
