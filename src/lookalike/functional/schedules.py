@@ -1,0 +1,69 @@
+"""Values that change while training: schedules, as pure functions of a clock."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clock:
+    """A moment: `step` of `steps` (0 <= step < steps while training), `epoch` of `epochs` as a fraction."""
+
+    step: int
+    steps: int
+    epoch: float
+    epochs: float
+
+
+Schedule: TypeAlias = Callable[[Clock], float]
+
+
+@dataclass(frozen=True)
+class Constant:
+    value: float
+
+    def __call__(self, clock: Clock) -> float:
+        return self.value
+
+
+@dataclass(frozen=True)
+class Cosine:
+    """From `start` at step 0 to `end` at the last step's end: end - (end - start) (cos(pi t/T) + 1) / 2.
+
+    With start = m0 and end = 1 this is the momentum of BYOL: 1 - (1 - m0)(cos(pi t/T) + 1)/2 (Grill et al. 2020).
+    """
+
+    start: float
+    end: float
+
+    def __call__(self, clock: Clock) -> float:
+        return self.end - (self.end - self.start) * (math.cos(math.pi * clock.step / clock.steps) + 1) / 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Warmup:
+    """A linear rise from `start` to 1 over `epochs`, then a fall of the given `shape` to `end`; a factor of the base rate.
+
+    shape "cosine" falls without restarts over the remaining steps; "steps" multiplies by `factor` at each of
+    `milestones` (in epochs); "constant" stays. `per` "epoch" holds the cosine constant within an epoch (MoCo's code).
+    """
+
+    epochs: float = 0.0
+    start: float = 0.0
+    end: float = 0.0
+    shape: str = "cosine"
+    milestones: tuple[float, ...] = ()
+    factor: float = 0.1
+    per: str = "step"
+
+    def __call__(self, clock: Clock) -> float:
+        if clock.epoch < self.epochs:
+            return self.start + (1 - self.start) * clock.epoch / self.epochs
+        if self.shape == "constant":
+            return 1.0
+        if self.shape == "steps":
+            return self.factor ** sum(clock.epoch >= milestone for milestone in self.milestones)
+        epoch = math.floor(clock.epoch) if self.per == "epoch" else clock.epoch
+        progress = (epoch - self.epochs) / (clock.epochs - self.epochs)
+        return self.end + (1 - self.end) * (1 + math.cos(math.pi * progress)) / 2

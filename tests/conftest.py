@@ -1,0 +1,27 @@
+"""Shape and type annotations are executed in every test; shared fixtures."""
+
+import os
+from pathlib import Path
+
+import pytest
+from jaxtyping import install_import_hook
+
+install_import_hook("lookalike", "beartype.beartype")
+
+import torch  # noqa: E402
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder with cifar10_jpeg.npz, photos.zip and clips.zip; the test is skipped where it is absent."""
+    folder = Path(os.environ.get("LOOKALIKE_TEST_DATA", REPOSITORY.parent / "shared" / "data"))
+    if not (folder / "cifar10_jpeg.npz").exists():
+        pytest.skip(f"needs the development images (not found in {folder}; set LOOKALIKE_TEST_DATA)")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _same_random_numbers() -> None:
+    torch.manual_seed(0)
