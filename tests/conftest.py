@@ -1,6 +1,7 @@
 """Shape and type annotations are executed in every test; shared fixtures."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ from jaxtyping import install_import_hook
 install_import_hook("lookalike", "beartype.beartype")
 
 import torch  # noqa: E402
+
+from gloo import Gloo  # noqa: E402
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -25,3 +28,11 @@ def shared_data() -> Path:
 @pytest.fixture(autouse=True)
 def _same_random_numbers() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def gloo() -> Iterator[Gloo]:
+    """Runs a module-level function on several processes: `gloo.run(world, function, *args)`."""
+    pool = Gloo()
+    yield pool
+    pool.close()
