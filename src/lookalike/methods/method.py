@@ -1,21 +1,13 @@
 """The contract between a method and everything that trains it: Method, Phase, Batch, Step, Group.
 
-The training loop calls, for each phase of `plan`:
-
-    enter(phase, corpus)                 once, at step 0 of the phase
-    prepare(phase, corpus)               at every start and resume
-    for each batch:
-        before_update(progress)
-        forward(batch) -> Step           per micro-batch; then backward and the optimizer's step
-        after_update(progress, kept)
-
-Whatever a method changes in these hooks lives in parameters and buffers, so that it is saved; docs/decisions/0001
-says how that was proved.
+For each phase of `plan` the loop calls `enter` once, `prepare` at every start and resume, and for each batch
+`before_update`, `forward` (per micro-batch), backward and the optimizer, `after_update`. What a method changes in these
+hooks lives in its parameters and buffers, so that it is saved. docs/decisions/0001-contract.md says how this was proved.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 import torch
@@ -28,25 +20,20 @@ from lookalike.functional.schedules import Clock, Schedule
 
 @dataclass(frozen=True, kw_only=True)
 class Phase:
-    """A stretch of training in which the same parameters learn from the same views.
-
-    `epochs` may be a fraction. `trains` names submodules that get gradient, `reads` the views that forward sees.
-    A view in `partners` is made from another sample: `corpus.pair` set from which. With `restart` the learning-rate
-    schedule and the optimizer's state start anew.
-    """
+    """A stretch of training in which the same parameters learn from the same views."""
 
     name: str
-    epochs: float
-    trains: tuple[str, ...]
-    reads: tuple[str, ...]
+    epochs: float  # may be a fraction
+    trains: tuple[str, ...]  # submodules (or parameters) that get gradient
+    reads: tuple[str, ...]  # views that forward sees
     order: Order = field(default_factory=Shuffle)
-    partners: tuple[str, ...] = ()
-    restart: bool = False
+    partners: tuple[str, ...] = ()  # views made from another sample, chosen by `corpus.pair`
+    restart: bool = False  # learning-rate schedule and optimizer state start anew
 
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """Where training is: within the phase, within the run, whether this step moved weights, the base learning rate."""
+    """Where training is, the base learning rate of this step, and whether the step moved weights."""
 
     phase: Clock
     run: Clock
@@ -69,74 +56,52 @@ class Redraw(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """What forward sees: B rows of one micro-batch, held by this rank.
+    """What forward sees: this rank's B rows of one micro-batch."""
 
-    views: name -> pixels (B, C, H, W); index: (B,) samples; position: (B,) places in the global batch;
-    group: (B,) or None, samples of one source (clips of a video) share it; labels: (B,) only if the user asked;
-    aux: what the views know ("<view>/box" (B, 4) as fractions left, top, right, bottom; "<view>/partner" (B,) ...).
-    """
-
-    views: Mapping[str, Tensor]
-    index: Tensor
-    position: Tensor
+    views: Mapping[str, Tensor]  # name -> pixels, (B, C, H, W) or (B, C, T, H, W)
+    index: Tensor  # (B,) samples
+    position: Tensor  # (B,) places in the global batch
     progress: Progress
-    group: Tensor | None = None
-    labels: Tensor | None = None
-    aux: Mapping[str, Tensor] = field(default_factory=dict)
-    redraw: Redraw | None = None
+    redraw: Redraw
+    group: Tensor | None = None  # (B,) equal for samples of one source (clips of a video)
+    labels: Tensor | None = None  # (B,) only if the user asked for them
+    aux: Mapping[str, Tensor] = field(default_factory=dict)  # "<view>/box" (B, 4) fractions, "<view>/partner" (B,)
 
     def draw(self, name: str, *shape: int) -> Tensor:
-        """Uniform numbers in [0, 1), (B, *shape): keyed by (seed, run step, sample, name), equal for any number of ranks."""
+        """Uniform numbers in [0, 1), (B, *shape), keyed by (seed, run step, sample, name): equal for any ranks."""
         key = random.key("batch", self.progress.seed, self.progress.run.step, name)
-        columns = int(torch.Size(shape).numel())
-        return random.uniform(key, self.index.cpu(), columns).view(-1, *shape).to(self.index.device)
+        rows = random.uniform(key, self.index.cpu(), torch.Size(shape).numel())
+        return rows.view(-1, *shape).to(self.index.device)
 
     def again(self, attempt: int) -> "Batch":
         """The same samples, their views drawn anew; attempt 0 is this batch."""
-        return self if attempt == 0 else self._redraw().again(self, attempt)
+        return self if attempt == 0 else self.redraw.again(self, attempt)
 
     def reserve(self, offset: int) -> "Batch":
-        """New samples, one per row, from the reserve order: row at global position p gets place offset + p of it."""
-        return self._redraw().reserve(self, offset)
-
-    def with_views(self, views: Mapping[str, Tensor]) -> "Batch":
-        return replace(self, views=views)
-
-    def _redraw(self) -> Redraw:
-        if self.redraw is None:
-            raise RuntimeError("this batch was made by hand and has no source to draw from again")
-        return self.redraw
+        """New samples: the row at global position p gets place offset + p of the reserve order."""
+        return self.redraw.reserve(self, offset)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """What forward returns.
+    """What forward returns."""
 
-    loss: of the global batch (see functional.collectives), or None while filling: the step counts, nothing is updated;
-    metrics: detached scalars for the log; keep: one row per sample, joined over micro-batches and ranks for
-    after_update; features: view -> backbone features with graph; projections: view -> what the loss compared.
-    """
-
-    loss: Tensor | None
-    metrics: Mapping[str, Tensor] = field(default_factory=dict)
-    keep: Mapping[str, Tensor] = field(default_factory=dict)
-    features: Mapping[str, Tensor] = field(default_factory=dict)
-    projections: Mapping[str, Tensor] = field(default_factory=dict)
+    loss: Tensor | None  # of the global batch (functional.collectives); None: filling, counts as a step, no update
+    metrics: Mapping[str, Tensor] = field(default_factory=dict)  # detached scalars for the log
+    keep: Mapping[str, Tensor] = field(default_factory=dict)  # a row per sample, joined for after_update
+    features: Mapping[str, Tensor] = field(default_factory=dict)  # view -> backbone features, with graph
+    projections: Mapping[str, Tensor] = field(default_factory=dict)  # view -> what the loss compares
 
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """What is special about the optimization of a submodule or parameter; None and defaults mean the recipe's.
-
-    lr_scale multiplies the base rate; lr replaces it by a schedule of its own; adapt=False: no LARS trust ratio;
-    frozen_until, in steps of the run: until then the optimizer does not see the group.
-    """
+    """What is special about the optimization of a submodule or parameter; the defaults mean the recipe's."""
 
     lr_scale: float = 1.0
-    lr: Schedule | None = None
+    lr: Schedule | None = None  # replaces the recipe's rate
     weight_decay: Schedule | float | None = None
-    adapt: bool = True
-    frozen_until: int = 0
+    adapt: bool = True  # False: no LARS trust ratio
+    frozen_until: int = 0  # steps of the run before which the optimizer does not see the group
 
 
 class Corpus(Protocol):
@@ -147,26 +112,26 @@ class Corpus(Protocol):
     def encode(
         self, module: nn.Module, view: str, mode: Literal["eval", "train"] = "eval"
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """(index, rows) for every sample, in index order, equal on every rank; modes and buffers are left as they were.
+        """(index, rows) of every sample, in index order, equal on every rank; modes and buffers are restored.
 
-        The view is drawn by (seed, phase, sample). mode="train" only in `enter`: batch statistics of each chunk.
+        The view is drawn by (seed, phase, sample). mode="train", only in `enter`: batch statistics of each chunk.
         """
         ...
 
     def pair(self, view: str, table: Tensor, own: float = 0.0) -> None:
-        """View `view` is made from a random sample of the same group, table (N,) of group numbers.
+        """View `view` is made from a random other sample of the same group; table (N,) holds group numbers.
 
-        With probability `own`, and for singletons, it is made from the sample itself. Saved with the run.
+        With probability `own`, and for singletons, from the sample itself. Saved with the run.
         """
         ...
 
     def generator(self, name: str) -> torch.Generator:
-        """Random numbers keyed by (seed, phase number, name)."""
+        """Random numbers keyed by (seed, phase number, name), equal on all ranks."""
         ...
 
 
 class Method(nn.Module, ABC):
-    """The only base class. No state and no constructor of its own beyond nn.Module's."""
+    """The only base class: no state and no constructor of its own beyond nn.Module's."""
 
     @abstractmethod
     def plan(self, epochs: float) -> Sequence[Phase]:
@@ -178,22 +143,21 @@ class Method(nn.Module, ABC):
 
     @abstractmethod
     def exports(self) -> Mapping[str, nn.Module]:
-        """What outlives pretraining, by role: "encoder", or "query" and "key" ..."""
+        """What outlives pretraining, by role: "encoder"; "query" and "key"."""
+
 
     def groups(self) -> Mapping[str, Group]:
         """Submodule or parameter name -> its special optimization."""
         return {}
 
-    def enter(self, phase: Phase, corpus: Corpus) -> None:
+    def enter(self, phase: Phase, corpus: Corpus) -> None:  # noqa: B027
         """Once, at step 0 of a phase; may read the whole corpus; all it sets is saved."""
 
-    def prepare(self, phase: Phase, corpus: Corpus) -> None:
+    def prepare(self, phase: Phase, corpus: Corpus) -> None:  # noqa: B027
         """At every start and resume; only rebuilds what is a function of parameters frozen in this phase."""
 
-    def before_update(self, progress: Progress) -> None:
+    def before_update(self, progress: Progress) -> None:  # noqa: B027
         """Once per attempted step, before the first micro-batch; harmless if the step is then dropped."""
 
-    def after_update(self, progress: Progress, kept: Mapping[str, Tensor]) -> None:
-        """Once per attempted step, a filling one too (then progress.updated is False); never for a dropped one."""
-
-
+    def after_update(self, progress: Progress, kept: Mapping[str, Tensor]) -> None:  # noqa: B027
+        """Once per attempted step, a filling one too (progress.updated is False); never for a dropped one."""

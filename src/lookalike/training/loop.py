@@ -1,0 +1,164 @@
+"""The training loop, for every method: phases, steps, checkpoints. It names no method, no model and no data set."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from lookalike.functional import random
+from lookalike.methods.method import Batch, Method, Progress, Step
+from lookalike.modules import synchronize_
+from lookalike.training.corpus import WholeDataSet
+from lookalike.training.journal import Journal
+from lookalike.training.optimizers import Optimization, hide_frozen
+from lookalike.training.runtime import Runtime, freeze
+from lookalike.training.saver import Saver
+from lookalike.training.streams import Streams
+from lookalike.training.timeline import Stretch, schedule_clock, timeline
+
+DROPPED_IN_A_ROW = 3  # non-finite steps that are skipped before training stops
+
+
+class NonFinite(RuntimeError):
+    """Loss or gradients are NaN or infinite, several steps in a row."""
+
+
+class Stopped(Exception):
+    """Training was asked to stop, and has saved where it stands."""
+
+
+class Probe(Protocol):
+    """Something that looks at training without changing it, at steps it chooses."""
+
+    def due(self, progress: Progress) -> bool: ...
+
+    def look(self, method: Method, steps: Sequence[Step], progress: Progress) -> Mapping[str, float]: ...
+
+
+@dataclass(kw_only=True)
+class Training:
+    """The cast of one run. `train` drives it; `stop` may be set at any time and is obeyed after the current step."""
+
+    method: Method
+    streams: Streams
+    optimization: Optimization
+    runtime: Runtime
+    saver: Saver
+    journal: Journal
+    probes: Sequence[Probe] = ()
+    stop: Callable[[], bool] = lambda: False
+
+
+def train(run: Training, epochs: float) -> None:
+    """Trains to the end of the plan, going on where the newest checkpoint stands.
+
+    Raises NonFinite after three non-finite steps in a row, Stopped where `run.stop` asked for it; in both cases
+    the newest checkpoint is whole and good.
+    """
+    run.runtime.place(run.method)
+    stretches = timeline(run.method.plan(epochs), size=run.streams.size, batch=run.streams.batch)
+    learnable = {name: p for name, p in run.method.named_parameters() if p.requires_grad}
+    optimizer, scaler = run.optimization.build(learnable, run.method), run.runtime.scaler()
+    step, notes = run.saver.load(run.method, optimizer, scaler, run.streams)
+    run.journal.start(step, stretches[-1].stop, notes)
+    for stretch in stretches:
+        if step >= stretch.stop:
+            continue
+        trained = freeze(run.method, stretch.phase, set(learnable))
+        corpus = WholeDataSet(run.streams, stretch, run.runtime)
+        if step == stretch.start:
+            run.saver.save(step, run.method, optimizer, scaler, run.streams, run.runtime)
+            if stretch.phase.restart:
+                optimizer = run.optimization.build(learnable, run.method)
+            run.method.enter(stretch.phase, corpus)
+        run.method.prepare(stretch.phase, corpus)
+        attempt = Attempt(run, optimizer, scaler, trained, run.runtime.wrap(run.method, stretch.phase))
+        run.journal.phase(stretch.phase.name)
+        for batches in run.journal.waiting(run.streams.batches(stretch, step, run.runtime.device)):
+            clock = schedule_clock(stretches, stretch, step)
+            rate = run.optimization.set_rates(optimizer, clock, step)
+            attempt(batches, replace(stretch.progress(step, run.streams.seed), rate=rate))
+            step += 1
+            if attempt.stop or (step < stretch.stop and run.saver.due(step) and not attempt.dropped):
+                run.saver.save(step, run.method, optimizer, scaler, run.streams, run.runtime)
+            if attempt.stop:
+                raise Stopped(f"stopped after step {step} of {stretches[-1].stop}")
+    run.saver.save(step, run.method, optimizer, scaler, run.streams, run.runtime)
+    run.journal.finish(step)
+
+
+@dataclass
+class Attempt:
+    """One step of a phase, again and again: forward, backward, clip, update, what moves without gradient, log."""
+
+    run: Training
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    trained: list[nn.Parameter]
+    forward: Callable[[Batch, bool], Step]
+    dropped: int = 0  # non-finite steps in a row
+    stop: bool = False
+
+    def __call__(self, batches: Sequence[Batch], progress: Progress) -> None:
+        run, runtime = self.run, self.run.runtime
+        run.method.before_update(progress)
+        steps = [self.micro(batch, progress, number, len(batches)) for number, batch in enumerate(batches)]
+        synchronize_(run.method)
+        filling = steps[0].loss is None
+        norm = None if filling else self.gradient_norm(progress)
+        finite, go_on = runtime.consensus(norm is None or bool(torch.isfinite(norm)), not run.stop())
+        if norm is not None:
+            if finite:
+                run.optimization.clip_(self.trained, norm)
+                self.scaler.step(self.optimizer)
+            self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.count(finite, progress.run.step)
+        progress, self.stop = replace(progress, updated=finite and not filling), not go_on
+        if finite:
+            run.method.after_update(progress, runtime.join(steps))
+        run.journal.step(progress, steps, norm)
+        for probe in run.probes:
+            if probe.due(progress):
+                run.journal.probe(progress, probe.look(run.method, steps, progress))
+
+    def micro(self, batch: Batch, progress: Progress, number: int, count: int) -> Step:
+        """Forward and backward of one micro-batch; its share of the step's gradient is 1 / count."""
+        place = (progress.seed, progress.run.step, number, self.run.runtime.rank)
+        torch.manual_seed(random.key("forward", *place))  # dropout in a backbone: also a function of the step
+        step = self.forward(replace(batch, progress=progress), number == count - 1)
+        if step.loss is not None:
+            self.scaler.scale(step.loss / count).backward()
+        return detached(step)
+
+    def gradient_norm(self, progress: Progress) -> Tensor:
+        """The norm over all parameters the optimizer sees in this step."""
+        self.scaler.unscale_(self.optimizer)
+        hide_frozen(self.optimizer, progress.run.step)
+        return torch.nn.utils.get_total_norm([p.grad for p in self.trained if p.grad is not None])
+
+    def count(self, finite: bool, step: int) -> None:
+        """Counts dropped steps in a row; fp16 may drop more while its loss scale settles."""
+        self.dropped = 0 if finite else self.dropped + 1
+        if self.dropped > (30 if self.scaler.is_enabled() else DROPPED_IN_A_ROW):
+            raise NonFinite(
+                f"loss or gradients were NaN or infinite in {self.dropped} steps in a row, up to step {step}: lower the "
+                "learning rate (optimizer.rate) or use runtime.precision=fp32; the last good checkpoint is kept"
+            )
+
+
+def detached(step: Step) -> Step:
+    """The step without its graph, so that its memory is free before the next one."""
+
+    def free(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {name: tensor.detach() for name, tensor in tensors.items()}
+
+    return Step(
+        loss=None if step.loss is None else step.loss.detach(),
+        metrics=free(step.metrics),
+        keep=free(step.keep),
+        features=free(step.features),
+        projections=free(step.projections),
+    )

@@ -1,0 +1,133 @@
+"""Where and how tensors are computed: device, precision, memory format, processes; freezing and wrapping of a method."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from lookalike.functional import collectives
+from lookalike.methods.method import Batch, Method, Phase, Step
+from lookalike.modules import MomentumEncoder
+
+Precision = Literal["fp64", "fp32", "bf16", "fp16"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runtime:
+    """One process's way to compute. Precision fp64 is for proofs; bf16 and fp16 are autocast over fp32 weights."""
+
+    device: torch.device = torch.device("cpu")
+    precision: Precision = "fp32"
+    channels_last: bool = False
+    compile: bool = False
+
+    @property
+    def rank(self) -> int:
+        return collectives.rank()
+
+    @property
+    def world(self) -> int:
+        return collectives.world()
+
+    def place(self, method: Method) -> None:
+        """Moves the method to the device, in the chosen memory format."""
+        method.to(self.device, torch.float64 if self.precision == "fp64" else torch.float32)
+        if self.channels_last:
+            method.to(memory_format=torch.channels_last)
+
+    def autocast(self) -> AbstractContextManager:
+        half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.precision)
+        return torch.autocast(self.device.type, half) if half else nullcontext()
+
+    def scaler(self) -> torch.amp.GradScaler:
+        """Loss scaling, which only fp16 needs."""
+        return torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
+
+    def wrap(self, method: Method, phase: Phase) -> Callable[[Batch, bool], Step]:
+        """The method's forward for a phase: under autocast, and averaging gradients where there are several processes."""
+        if self.compile:
+            for name in phase.trains:
+                if isinstance(part := _part(method, name), nn.Module):
+                    part.compile()
+        several = self.world > 1
+        call = DistributedDataParallel(method, broadcast_buffers=False) if several else method
+
+        def forward(batch: Batch, last: bool) -> Step:
+            with self.autocast():
+                if several and not last:
+                    with call.no_sync():  # gradients are averaged once, after the last micro-batch
+                        return call(batch)
+                return call(batch)
+
+        return forward
+
+    def join(self, steps: Sequence[Step]) -> dict[str, Tensor]:
+        """`Step.keep` over the global batch: ranks and micro-batches in order of global position."""
+        return {
+            name: torch.cat([collectives.gather_rows(step.keep[name].detach()) for step in steps])
+            for name in steps[0].keep
+        }
+
+    def spread(self, rows: Tensor | None, owner: int) -> Tensor:
+        """The owner's rows, on every rank."""
+        if self.world == 1:
+            assert rows is not None
+            return rows
+        kinds = [torch.float32, torch.float64]
+        facts = torch.zeros(8, dtype=torch.int64, device=self.device)  # dtype, dimensions, shape
+        if rows is not None:
+            facts[:2] = torch.tensor([kinds.index(rows.dtype), rows.dim()])
+            facts[2 : 2 + rows.dim()] = torch.tensor(rows.shape)
+        dist.broadcast(facts, owner)
+        kind, dims, *shape = facts.tolist()
+        if rows is None:
+            rows = torch.empty(shape[:dims], dtype=kinds[kind], device=self.device)
+        rows = rows.contiguous()
+        dist.broadcast(rows, owner)
+        return rows
+
+    def consensus(self, *flags: bool) -> list[bool]:
+        """Each flag, true if it is true on every rank."""
+        if self.world == 1:
+            return list(flags)
+        votes = torch.tensor(flags, dtype=torch.int32, device=self.device)
+        dist.all_reduce(votes, dist.ReduceOp.MIN)
+        return [bool(vote) for vote in votes.tolist()]
+
+
+def freeze(method: Method, phase: Phase, learnable: set[str]) -> list[nn.Parameter]:
+    """Leaves gradient and training mode only to what the phase trains; returns those parameters.
+
+    `learnable` names the parameters that may ever learn: what a module has fixed for good stays fixed.
+
+    A momentum encoder keeps the method's mode: its own BatchNorm policy decides (modules.momentum).
+    """
+    inside = set[nn.Module]()
+    for name in phase.trains:
+        if isinstance(part := _part(method, name), nn.Module):
+            inside.update(part.modules())
+    method.train()
+    momentum = {child for m in method.modules() if isinstance(m, MomentumEncoder) for child in m.modules()}
+    for child in method.modules():
+        if child not in inside and child not in momentum and not inside.intersection(child.modules()):
+            child.training = False
+    trained = []
+    for name, parameter in method.named_parameters():
+        learns = name in learnable and any(f"{name}.".startswith(f"{part}.") for part in phase.trains)
+        parameter.requires_grad_(learns)
+        parameter.grad = None
+        trained += [parameter] if learns else []
+    if not trained:
+        raise ValueError(f"phase {phase.name!r} trains {phase.trains}, which have no parameters")
+    return trained
+
+
+def _part(method: Method, name: str) -> nn.Module | Tensor:
+    """The submodule or parameter of that name; AttributeError names what is missing."""
+    owner, _, leaf = name.rpartition(".")
+    return getattr(method.get_submodule(owner), leaf)

@@ -1,0 +1,205 @@
+"""Batches as a pure function of (seed, phase, round, sample): order, pixels and views, for any workers and ranks.
+
+Rank r of R holds positions r::R of every micro-batch. Nothing here is saved but the partner tables: where a stream
+stands follows from the step alone.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from lookalike.data import Skipped, Source, read_or_next
+from lookalike.functional import random
+from lookalike.methods.method import Batch, Progress
+from lookalike.training.timeline import Stretch
+
+RESERVE = -1  # the attempt under which reserve samples draw their views: never equal to a batch's own
+
+
+class Drawing(Protocol):
+    """A view plan: parameters per sample, pixels in batches (transforms.Views, or the same for clips)."""
+
+    def draw(
+        self, index: Tensor, *, seed: int, epoch: tuple[int, int], attempt: int, names: Sequence[str]
+    ) -> object: ...
+
+    def render(
+        self, images: Sequence[Tensor] | Tensor, parameters: object, names: Sequence[str]
+    ) -> Mapping[str, Tensor]: ...
+
+    def boxes(self, parameters: object, sizes: Sequence[tuple[int, int]]) -> Mapping[str, Tensor]: ...
+
+
+class Pairs:
+    """Which samples may stand in for one another in a view: group numbers (N,), and the chance to stay oneself."""
+
+    def __init__(self, group: Tensor, own: float) -> None:
+        self.group, self.own = group, own
+        _, self.dense, self.count = torch.unique(group, return_inverse=True, return_counts=True)
+        self.members = torch.argsort(self.dense, stable=True)  # group after group
+        self.start = self.count.cumsum(0) - self.count
+        self.place = torch.empty_like(self.members)
+        self.place[self.members] = torch.arange(len(group)) - self.start[self.dense[self.members]]
+
+    def choose(self, index: Tensor, key: int) -> Tensor:
+        """A random other member of each sample's group, or the sample itself: a function of (key, sample)."""
+        stay, pick = random.uniform(key, index, 2).unbind(1)
+        group = self.dense[index]
+        count = self.count[group]
+        step = torch.where(stay < self.own, 0, 1 + (pick * (count - 1)).long())
+        return self.members[self.start[group] + (self.place[index] + step) % count]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Streams:
+    """A data set seen through a view plan, cut into global batches of `batch` in `accumulate` micro-batches.
+
+    groups (N,): samples of one source share a number; labels (N,): only if the user asked; pairs: partner tables.
+    Raises ValueError where the batch cannot be cut evenly.
+    """
+
+    source: Source
+    views: Drawing
+    batch: int
+    accumulate: int = 1
+    workers: int = 0
+    seed: int = 0
+    groups: Tensor | None = None
+    labels: Tensor | None = None
+    rank: int = 0
+    world: int = 1
+    pairs: dict[str, Pairs] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        micro, rest = divmod(self.batch, self.accumulate)
+        if rest or micro < self.world:
+            raise ValueError(
+                f"a batch of {self.batch} cannot be cut into {self.accumulate} equal parts for {self.world} "
+                f"processes: choose a batch size that is a multiple of {self.accumulate * self.world}"
+            )
+
+    @property
+    def size(self) -> int:
+        return len(self.source)
+
+    def batches(self, stretch: Stretch, start: int, device: torch.device) -> Iterator[list[Batch]]:
+        """The micro-batches of each step from run step `start` to the stretch's end."""
+        loader = DataLoader(
+            _Steps(self, stretch, start),
+            batch_size=None,
+            num_workers=self.workers,
+            generator=torch.Generator(),  # the loader's own random numbers must not touch the global ones
+            pin_memory=device.type == "cuda",
+            prefetch_factor=4 if self.workers else None,
+        )
+        for offset, parts in enumerate(loader):
+            progress = stretch.progress(start + offset, self.seed)
+            yield [self.deliver(part, stretch, progress, device) for part in parts]
+
+    def deliver(self, part: "Part", stretch: Stretch, progress: Progress, device: torch.device) -> Batch:
+        """A part of the loader's output as a Batch on the device."""
+        move = {"device": device, "non_blocking": True}
+        index = part.index
+        return Batch(
+            views={name: pixels.to(**move) for name, pixels in part.views.items()},
+            index=index.to(**move),
+            position=part.position.to(**move),
+            progress=progress,
+            redraw=_Again(self, stretch, device),
+            group=None if self.groups is None else self.groups[index].to(**move),
+            labels=None if self.labels is None else self.labels[index].to(**move),
+            aux={name: values.to(**move) for name, values in part.aux.items()},
+        )
+
+    def order(self, stretch: Stretch, round: int) -> Tensor:
+        return _order(stretch.phase.order, self.seed, stretch.number, round, self.size)
+
+    def part(self, stretch: Stretch, step: int, micro: int) -> "Part":
+        """This rank's rows of micro-batch `micro` of a run step: a pure function of its arguments."""
+        round, slot = stretch.round_and_slot(step)
+        share = self.batch // self.accumulate
+        position = torch.arange(micro * share + self.rank, (micro + 1) * share, self.world)
+        order = self.order(stretch, round)
+        return self.render(stretch, round, order, slot * self.batch + position, position, attempt=0)
+
+    def render(
+        self, stretch: Stretch, round: int, order: Tensor, place: Tensor, position: Tensor, attempt: int
+    ) -> "Part":
+        """The samples at `place` of an order, with their views; an unreadable one gives way to a later one."""
+        images, index, skipped = read_or_next(self.source, order, place, stride=self.batch)
+        names, partners = stretch.phase.reads, stretch.phase.partners
+        plain = [name for name in names if name not in partners]
+        parameters = self.views.draw(
+            index, seed=self.seed, epoch=(stretch.number, round), attempt=attempt, names=names
+        )
+        views = dict(self.views.render(images, parameters, names=plain)) if plain else {}
+        aux = {f"{name}/box": box for name, box in self.views.boxes(parameters, _sizes(images)).items()}
+        for name in partners:
+            key = random.key("partner", self.seed, stretch.number, round, name, attempt)
+            other = self.pairs[name].choose(index, key) if name in self.pairs else index
+            pixels, other, missed = read_or_next(self.source, other, torch.arange(len(other)), stride=1)
+            views |= self.views.render(pixels, parameters, names=[name])
+            aux[f"{name}/partner"], skipped = other, [*skipped, *missed]
+        return Part(views, index, position, aux, skipped)
+
+
+class Part(NamedTuple):
+    """What a worker hands over: pixels and facts of some rows, on the CPU."""
+
+    views: dict[str, Tensor]
+    index: Tensor
+    position: Tensor
+    aux: dict[str, Tensor]
+    skipped: list[Skipped]
+
+
+class _Steps(Dataset):
+    """The steps of a stretch, for torch's loader: item i is all micro-batches of step start + i."""
+
+    def __init__(self, streams: Streams, stretch: Stretch, start: int) -> None:
+        self.streams, self.stretch, self.start = streams, stretch, start
+
+    def __len__(self) -> int:
+        return self.stretch.stop - self.start
+
+    def __getitem__(self, offset: int) -> list[Part]:
+        step = self.start + offset
+        return [self.streams.part(self.stretch, step, micro) for micro in range(self.streams.accumulate)]
+
+
+@dataclass(frozen=True)
+class _Again:
+    """Draws a batch anew from the source: same samples, or samples of the reserve order."""
+
+    streams: Streams
+    stretch: Stretch
+    device: torch.device
+
+    def again(self, batch: Batch, attempt: int) -> Batch:
+        return self._batch(batch, batch.index.cpu(), torch.arange(len(batch.index)), attempt)
+
+    def reserve(self, batch: Batch, offset: int) -> Batch:
+        place = offset + batch.position.cpu()
+        size = self.streams.size
+        cycles = [random.generator("reserve", self.streams.seed, c) for c in range(int(place.max()) // size + 1)]
+        order = torch.cat([torch.randperm(size, generator=cycle) for cycle in cycles])
+        return self._batch(batch, order, place, RESERVE)
+
+    def _batch(self, batch: Batch, order: Tensor, place: Tensor, attempt: int) -> Batch:
+        round, _ = self.stretch.round_and_slot(batch.progress.run.step)
+        part = self.streams.render(self.stretch, round, order, place, batch.position.cpu(), attempt)
+        return self.streams.deliver(part, self.stretch, batch.progress, self.device)
+
+
+@lru_cache(maxsize=2)
+def _order(order, seed: int, phase: int, round: int, size: int) -> Tensor:
+    return order.indices(seed=seed, phase=phase, round=round, size=size)
+
+
+def _sizes(images: Sequence[Tensor] | Tensor) -> list[tuple[int, int]]:
+    return [tuple(image.shape[-2:]) for image in images]
