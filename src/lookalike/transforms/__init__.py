@@ -1,1 +1,48 @@
-"""transforms."""
+"""Views of images: plans as data, parameters per sample, pixels in batches."""
+
+from lookalike.transforms.chain import (
+    CenterCrop,
+    Chain,
+    ColorJitter,
+    GaussianBlur,
+    Grayscale,
+    HorizontalFlip,
+    RandomResizedCrop,
+    Resize,
+    Solarize,
+)
+from lookalike.transforms.plans import (
+    byol_pair,
+    eval_chain,
+    moco_cifar,
+    moco_v1,
+    moco_v2,
+    sce_multicrop,
+    sce_pair,
+    sce_weak_strong,
+    simclr,
+)
+from lookalike.transforms.views import Parameters, Views
+
+__all__ = [
+    "CenterCrop",
+    "Chain",
+    "ColorJitter",
+    "GaussianBlur",
+    "Grayscale",
+    "HorizontalFlip",
+    "Parameters",
+    "RandomResizedCrop",
+    "Resize",
+    "Solarize",
+    "Views",
+    "byol_pair",
+    "eval_chain",
+    "moco_cifar",
+    "moco_v1",
+    "moco_v2",
+    "sce_multicrop",
+    "sce_pair",
+    "sce_weak_strong",
+    "simclr",
+]

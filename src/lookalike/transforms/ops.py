@@ -1,0 +1,168 @@
+"""Pixel operations on a batch, each row with its own parameters and untouched by its neighbors, to the last bit.
+
+Pixels are float levels in [0, 255], (B, C, H, W). A pixel comes out the same wherever it stands: only single IEEE
+operations (add, multiply, minimum ...) touch it, and sums are exact or in a fixed order. A fused multiply-add, a
+convolution or a matrix product rounds differently with the batch, the layout and the number of threads.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Float64, Int64, UInt8
+from torch import Tensor
+
+WHITE = 255.0
+LUMA = (0.2989, 0.587, 0.114)  # ITU-R 601-2, as rounded by torchvision
+REACH = 4.0  # a Gaussian kernel ends after so many sigma: what lies beyond holds 6e-5 of the weight
+WIDEST = 4096  # rows of up to this many pixels have exact sums in `channel_means`
+
+Pixels = Float[Tensor, "B C H W"]
+PerRow = Float[Tensor, "B"]
+
+
+def rounded(x_BCHW: Pixels) -> UInt8[Tensor, "B C H W"]:
+    """The nearest of the 256 levels. Through int32: torch's direct way to uint8 takes five times as long."""
+    return x_BCHW.round().to(torch.int32).to(torch.uint8)
+
+
+def gray(x_B3HW: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 1 H W"]:
+    """Luma of RGB."""
+    red, green, blue = x_B3HW.split(1, dim=1)
+    return (red * LUMA[0]).add_(green * LUMA[1]).add_(blue * LUMA[2])
+
+
+def channel_means(x_BCHW: Pixels) -> Float64[Tensor, "B C"]:
+    """Means over the image, of levels rounded to sixteenths: sums of integers below 2^24, exact in any order."""
+    rows_BCH = (x_BCHW * 16).round_().sum(-1)
+    return rows_BCH.double().sum(-1) / (16 * x_BCHW[0, 0].numel())
+
+
+def brightness(x_BCHW: Pixels, factor_B: PerRow) -> Pixels:
+    """Blend with black: levels times the factor, clamped as after each of the four jitters."""
+    return (x_BCHW * _per_row(factor_B, x_BCHW)).clamp_(0, WHITE)
+
+
+def contrast(x_BCHW: Pixels, factor_B: PerRow) -> Pixels:
+    """Blend with the mean of the gray image."""
+    mean_BC = channel_means(x_BCHW)
+    mean_B = mean_BC[:, 0]
+    if x_BCHW.shape[1] == 3:
+        mean_B = mean_BC[:, 0] * LUMA[0] + mean_BC[:, 1] * LUMA[1] + mean_BC[:, 2] * LUMA[2]
+    shift_B = (1 - factor_B).to(mean_B) * mean_B
+    return (x_BCHW * _per_row(factor_B, x_BCHW)).add_(_per_row(shift_B, x_BCHW)).clamp_(0, WHITE)
+
+
+def saturation(x_BCHW: Pixels, factor_B: PerRow) -> Pixels:
+    """Blend with the gray image; one channel stays as it is."""
+    if x_BCHW.shape[1] == 1:
+        return x_BCHW
+    gray_B1HW = gray(x_BCHW).mul_(_per_row(1 - factor_B, x_BCHW))
+    return (x_BCHW * _per_row(factor_B, x_BCHW)).add_(gray_B1HW).clamp_(0, WHITE)
+
+
+def hue(x_BCHW: Pixels, turns_B: PerRow) -> Pixels:
+    """Turn the hue of HSV by a fraction of the circle; one channel stays as it is.
+
+    With largest V and smallest m of (r, g, b), chroma C = V - m and hue h in sixths of the circle from red, in
+    [-3, 3]: |h| C = V - 2m + g + b - r, and h has the sign of g - b. Back: a channel whose color lies d sixths away
+    on the circle has level m + C clamp(2 - d, 0, 1). Both hold in all six sectors, so no sector is ever looked up.
+    """
+    if x_BCHW.shape[1] == 1:
+        return x_BCHW
+    red, green, blue = x_BCHW.split(1, dim=1)
+    largest = torch.maximum(torch.maximum(red, green), blue)
+    smallest = torch.minimum(torch.minimum(red, green), blue)
+    chroma = largest - smallest
+    h = (green + blue).sub_(red).add_(largest).sub_(smallest).sub_(smallest)
+    h = torch.copysign(h, green - blue).div_(chroma.clamp(min=1e-6))  # gray has no hue: 0 / 1e-6
+    h.add_(_per_row(6 * turns_B, x_BCHW))
+    center_131 = h.new_tensor([0.0, 2.0, -2.0]).view(3, 1, 1)  # red, green, blue
+    distance = (h - center_131).abs_()
+    distance = torch.minimum(distance, (6 - distance).abs_())  # the other way round the circle
+    return (2 - distance).clamp_(0, 1).mul_(chroma).add_(smallest)
+
+
+JITTERS: tuple[Callable[[Tensor, Tensor], Tensor], ...] = (brightness, contrast, saturation, hue)
+NEUTRAL = (1.0, 1.0, 1.0, 0.0)  # the amounts at which each of the four does nothing
+
+
+def color_jitter(x_BCHW: Pixels, order_B4: Int64[Tensor, "B 4"], amounts_B4: Float[Tensor, "B 4"]) -> Pixels:
+    """Brightness, contrast, saturation and hue (columns 0 to 3) by the amounts, one after another in each row's order.
+
+    Raises ValueError unless there are 1 or 3 channels.
+    """
+    if x_BCHW.shape[1] not in (1, 3):
+        raise ValueError(
+            f"color jitter needs gray or RGB images, got {x_BCHW.shape[1]} channels: leave ColorJitter out of the views"
+        )
+    orders = order_B4.tolist()
+    active = [number for number in range(4) if bool((amounts_B4[:, number] != NEUTRAL[number]).any())]
+    jittered = x_BCHW.clone()
+    for place in range(4):
+        for number in active:
+            rows = [row for row, order in enumerate(orders) if order[place] == number]
+            if len(rows) == len(orders):
+                jittered = JITTERS[number](jittered, amounts_B4[:, number])
+            elif rows:
+                at = torch.tensor(rows, device=x_BCHW.device)
+                jittered[at] = JITTERS[number](jittered[at], amounts_B4[rows, number])
+    return jittered
+
+
+def grayscale(x_BCHW: Pixels) -> Pixels:
+    """Luma in all three channels; one channel stays as it is. Raises ValueError for other numbers of channels."""
+    channels = x_BCHW.shape[1]
+    if channels not in (1, 3):
+        raise ValueError(
+            f"grayscale needs gray or RGB images, got {channels} channels: leave Grayscale out of the views"
+        )
+    return x_BCHW if channels == 1 else gray(x_BCHW).repeat(1, 3, 1, 1)
+
+
+def gaussian_blur(x_BCHW: Pixels, sigma_B: PerRow, kernel: int | None = None) -> Pixels:
+    """Convolution with a sampled Gaussian of each row's sigma in pixels, first along rows, then along columns.
+
+    The kernel has at most `kernel` taps (None: as many as sigma asks for), ends after 4 sigma and sums to one; the
+    border is a mirror, as in torchvision. At the same sigma it is what Pillow's GaussianBlur approximates.
+    """
+    side = min(x_BCHW.shape[-2:])
+    most = side - 1 if kernel is None else min(kernel // 2, side - 1)
+    weights = [_half_gaussian(sigma, most) for sigma in sigma_B.tolist()]
+    reach = max(len(half) for half in weights) - 1
+    weights_BR = torch.tensor([half + [0.0] * (reach + 1 - len(half)) for half in weights], dtype=torch.float64)
+    if reach == 0:
+        return x_BCHW
+    for dim, pad in ((-1, (reach, reach, 0, 0)), (-2, (0, 0, reach, reach))):
+        x_BCHW = _symmetric_sum(F.pad(x_BCHW, pad, mode="reflect"), weights_BR, dim)
+    return x_BCHW
+
+
+def solarize(x_BCHW: Pixels, threshold: float) -> Pixels:
+    """Invert the levels from threshold x 255 up."""
+    return torch.where(x_BCHW >= threshold * WHITE, WHITE - x_BCHW, x_BCHW)
+
+
+def _half_gaussian(sigma: float, most: int) -> list[float]:
+    """The weights of a Gaussian kernel from its center outwards."""
+    reach = min(math.ceil(REACH * sigma), most)
+    half = [math.exp(-0.5 * (step / sigma) ** 2) for step in range(reach + 1)]
+    total = 2 * sum(half) - half[0]
+    return [weight / total for weight in half]
+
+
+def _symmetric_sum(padded: Tensor, weights_BR: Tensor, dim: int) -> Tensor:
+    """Sum of weight r times the two neighbors r steps away, nearest first; a zero weight changes no bit."""
+    reach = weights_BR.shape[1] - 1
+    size = padded.shape[dim] - 2 * reach
+    total = padded.narrow(dim, reach, size) * _per_row(weights_BR[:, 0], padded)
+    pair = torch.empty_like(total)
+    for step in range(1, reach + 1):
+        torch.add(padded.narrow(dim, reach - step, size), padded.narrow(dim, reach + step, size), out=pair)
+        total.add_(pair.mul_(_per_row(weights_BR[:, step], padded)))
+    return total
+
+
+def _per_row(value_B: Tensor, x_BCHW: Tensor) -> Tensor:
+    return value_B.to(x_BCHW).view(-1, 1, 1, 1)

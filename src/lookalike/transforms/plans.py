@@ -1,0 +1,126 @@
+"""The view plans of the papers: functions that return view name -> Chain, ready for Views."""
+
+from lookalike.transforms.chain import (
+    CenterCrop,
+    Chain,
+    ColorJitter,
+    GaussianBlur,
+    Grayscale,
+    HorizontalFlip,
+    RandomResizedCrop,
+    Resize,
+    Solarize,
+)
+
+# SCE's local views of 2x224 + 192 + 160 + 128 + 96: size and share of the image's area
+SCE_LOCALS = ((192, (0.172, 0.86)), (160, (0.143, 0.715)), (128, (0.114, 0.571)), (96, (0.086, 0.429)))
+
+
+def eval_chain(size: int, resize: int | None = None, interpolation: str = "bilinear") -> Chain:
+    """The view without chance: short side to `resize` (default: size), then the central size x size pixels.
+
+    ImageNet's custom is eval_chain(224, 256). An image of exactly that size stays as it is.
+    """
+    return (Resize(size if resize is None else resize, interpolation), CenterCrop(size))
+
+
+def simclr(size: int = 224, strength: float = 1.0, blur: bool = True) -> dict[str, Chain]:
+    """SimCLR (Chen et al., 2020; google-research/simclr, data_util.py): "view/1" and "view/2" alike.
+
+    On CIFAR-10: size=32, strength=0.5, blur=False. Brightness is multiplied, as in the repository's "simclrv2".
+    """
+    chain: Chain = (
+        RandomResizedCrop(size, interpolation="bicubic"),
+        HorizontalFlip(),
+        ColorJitter(0.8 * strength, 0.8 * strength, 0.8 * strength, 0.2 * strength),
+        Grayscale(),
+    )
+    if blur:
+        chain = (*chain, GaussianBlur(kernel=blur_taps(size)))
+    return {"view/1": chain, "view/2": chain}
+
+
+def byol_pair(size: int = 224) -> dict[str, Chain]:
+    """BYOL (Grill et al., 2020; google-deepmind/deepmind-research, byol): "view/1" blurred, "view/2" solarized.
+
+    Also the pair of Barlow Twins, and with scale (0.2, 1) and bilinear crops that of MoCo v3.
+    """
+    crop = RandomResizedCrop(size, interpolation="bicubic")
+    return {"view/1": _first(crop, blur_taps(size)), "view/2": _second(crop, blur_taps(size))}
+
+
+def moco_v1(size: int = 224) -> dict[str, Chain]:
+    """MoCo (He et al., 2020; facebookresearch/moco, main_moco.py): gray before the jitter, which always applies."""
+    chain = (
+        RandomResizedCrop(size, (0.2, 1.0)),
+        Grayscale(),
+        ColorJitter(0.4, 0.4, 0.4, 0.4, p=1.0),
+        HorizontalFlip(),
+    )
+    return {"query": chain, "key": chain}
+
+
+def moco_v2(size: int = 224) -> dict[str, Chain]:
+    """MoCo v2 (Chen et al., 2020; facebookresearch/moco, main_moco.py --aug-plus): Pillow's blur."""
+    chain = _strong(RandomResizedCrop(size, (0.2, 1.0)))
+    return {"query": chain, "key": chain}
+
+
+def moco_cifar(size: int = 32) -> dict[str, Chain]:
+    """MoCo on CIFAR-10 (facebookresearch/moco, colab/moco_cifar10_demo.ipynb): torchvision's crop, no blur."""
+    chain = (RandomResizedCrop(size), HorizontalFlip(), ColorJitter(0.4, 0.4, 0.4, 0.1), Grayscale())
+    return {"query": chain, "key": chain}
+
+
+def sce_weak_strong(size: int = 32) -> dict[str, Chain]:
+    """SCE on small images (Denize et al., 2023; CEA-LIST/SCE, two_crops_soft_and_strong_pil_contrastive_cifar10).
+
+    "weak" goes to the momentum encoder, "strong" to the encoder.
+    """
+    crop = RandomResizedCrop(size, (0.2, 1.0))
+    return {"weak": (crop, HorizontalFlip()), "strong": _strong(crop)}
+
+
+def sce_pair(size: int = 224) -> dict[str, Chain]:
+    """SCE on ImageNet, two crops (CEA-LIST/SCE, two_crops_gpu_mocov3): "global/1" blurred, "global/2" solarized.
+
+    Both are flipped: the published file leaves the flip out of the second, the authors' five-crop file and their
+    juliendenize/eztorch have it in both. Kernels have 23 taps at any size.
+    """
+    crop = RandomResizedCrop(size, (0.2, 1.0))
+    return {"global/1": _first(crop, 23), "global/2": _second(crop, 23)}
+
+
+def sce_multicrop() -> dict[str, Chain]:
+    """SCE on ImageNet, 2x224 + 192 + 160 + 128 + 96 (CEA-LIST/SCE, five_crops_cpu and five_crops_gpu_sce).
+
+    "global/1", "global/2" as in `sce_pair`; "local/1" to "local/4", largest first: blur half of the time, then
+    solarization.
+    """
+    plan = sce_pair()
+    for number, (size, scale) in enumerate(SCE_LOCALS, start=1):
+        crop = RandomResizedCrop(size, scale)
+        plan[f"local/{number}"] = (crop, *_byol_color(GaussianBlur(kernel=23, p=0.5)), Solarize())
+    return plan
+
+
+def blur_taps(size: int) -> int:
+    """The taps of SimCLR's and BYOL's blur: a tenth of the size, made odd: 23 at 224, 3 at 32."""
+    return size // 10 // 2 * 2 + 1
+
+
+def _strong(crop: RandomResizedCrop) -> Chain:
+    """MoCo v2's, which SCE's strong view shares."""
+    return (crop, ColorJitter(0.4, 0.4, 0.4, 0.1), Grayscale(), GaussianBlur(), HorizontalFlip())
+
+
+def _first(crop: RandomResizedCrop, kernel: int) -> Chain:
+    return (crop, *_byol_color(GaussianBlur(kernel=kernel, p=1.0)))
+
+
+def _second(crop: RandomResizedCrop, kernel: int) -> Chain:
+    return (crop, *_byol_color(GaussianBlur(kernel=kernel, p=0.1)), Solarize())
+
+
+def _byol_color(blur: GaussianBlur) -> Chain:
+    return (HorizontalFlip(), ColorJitter(0.4, 0.4, 0.2, 0.1), Grayscale(), blur)

@@ -1,0 +1,187 @@
+"""Random views of images: parameters drawn per sample by a pure function, pixels computed in batches.
+
+    views = Views(simclr(size=32))
+    parameters = views.draw(index, seed=0, epoch=(0, 3))
+    pixels = views.render(images, parameters)                # {"view/1": uint8 (B, C, S, S), "view/2": ...}
+
+A sample's parameters depend on (seed, epoch, view name, attempt) and its index alone; its pixels on its image and its
+parameters alone, to the last bit: whatever else is in the batch, for any number of threads and processes.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int64, Shaped, UInt8
+from torch import Tensor
+
+from lookalike.functional import random
+from lookalike.transforms.chain import Chain, Change, Geometry, HorizontalFlip, Resize, Sizes, Values
+from lookalike.transforms.geometry import Region, resample
+from lookalike.transforms.ops import rounded
+
+TILE = 200_000  # numbers of a batch that are changed together: few enough to stay in a cache meanwhile
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parameters:
+    """What was drawn: for each view, the values of each transform of its chain, one row per sample of index (B,)."""
+
+    index: Int64[Tensor, "B"]
+    views: Mapping[str, tuple[Values, ...]]
+
+
+class Views:
+    """A view plan, name -> Chain, and how its views are drawn and rendered.
+
+    Raises ValueError where the plan or a chain is empty, where a chain does not begin with the geometry that fixes
+    its size, and where geometry comes after a change of pixels.
+    """
+
+    def __init__(self, plan: Mapping[str, Chain]) -> None:
+        if not plan or not all(plan):
+            raise ValueError(f"a view plan maps at least one name to a chain and no name is empty, got {list(plan)}")
+        self.plan = dict(plan)
+        self._parts = {name: _parts(name, chain) for name, chain in plan.items()}
+
+    def draw(
+        self,
+        index_B: Int64[Tensor, "B"],
+        *,
+        seed: int,
+        epoch: tuple[int, int],
+        attempt: int = 0,
+        names: Sequence[str] | None = None,
+    ) -> Parameters:
+        """Parameters of the samples: a pure function of (seed, epoch, sample, view name, attempt).
+
+        epoch: the number of the phase and the epoch within it.
+        """
+        views = {}
+        for name in _known(self.plan if names is None else names, self.plan):
+            chain = self.plan[name]
+            columns = [transform.columns for transform in chain]
+            key = random.key("view", name, seed, *epoch, attempt)
+            pieces = random.uniform(key, index_B, sum(columns)).split(columns, dim=1)
+            views[name] = tuple(transform.draw(u_BK) for transform, u_BK in zip(chain, pieces, strict=True))
+        return Parameters(index=index_B, views=views)
+
+    def render(
+        self, images: Tensor | Sequence[Tensor], parameters: Parameters, names: Sequence[str] | None = None
+    ) -> dict[str, UInt8[Tensor, "B C S S"]]:
+        """Pixels of the views (default: all that were drawn), from uint8 (B, C, H, W) or a list of (C, H, W).
+
+        Resampling ends in uint8; what follows is computed in float and rounded once, at the end.
+        Raises ValueError for other pixels, and for a number of images other than was drawn for.
+        """
+        images = _checked(images, len(parameters.index))
+        names = _known(parameters.views if names is None else names, parameters.views)
+        return {name: self._render(name, images, parameters.views[name]) for name in names}
+
+    def boxes(self, parameters: Parameters, sizes: Sizes) -> dict[str, Float[Tensor, "B 4"]]:
+        """Where each view lies in its image: left, top, right, bottom as fractions, before any flip.
+
+        sizes: (height, width) of each image.
+        """
+        boxes = {}
+        for name, values in parameters.views.items():
+            geometry, _ = self._parts[name]
+            steps = zip(*_regions(geometry, values, sizes), strict=True)
+            rows = [_source_box(regions, size) for regions, size in zip(steps, sizes, strict=True)]
+            boxes[name] = torch.tensor(rows, dtype=torch.float64).view(-1, 4).float()
+        return boxes
+
+    def _render(self, name: str, images: Sequence[Tensor], values: tuple[Values, ...]) -> Tensor:
+        geometry, changes = self._parts[name]
+        sizes = [(image.shape[1], image.shape[2]) for image in images]
+        regions = list(zip(*_regions(geometry, values, sizes), strict=True))
+        channels, side = images[0].shape[0], geometry[-1].size
+        pixels = torch.empty(len(images), channels, side, side, dtype=torch.uint8, device=images[0].device)
+        rows = max(1, TILE // pixels[0].numel())
+        for start in range(0, len(images), rows):
+            tile = pixels[start : start + rows]
+            for row, place in enumerate(range(start, start + len(tile))):
+                image = images[place]
+                for region in regions[place]:
+                    image = resample(image, region)
+                tile[row].copy_(image)
+            drawn = [_at(slice(start, start + rows), v) for v in values[len(geometry) :]]
+            if changes:
+                tile.copy_(_changed(tile, changes, drawn))
+        return pixels
+
+
+def _changed(pixels_BCHW: Tensor, changes: Sequence[Change], drawn: Sequence[Values]) -> UInt8[Tensor, "B C H W"]:
+    """The changes one after another, each on the rows where it applies; may write into its argument."""
+    x = pixels_BCHW
+    for change, values in zip(changes, drawn, strict=True):
+        rows = values["applies"].nonzero()[:, 0]
+        if len(rows) == 0:
+            continue
+        if not isinstance(change, HorizontalFlip):
+            x = x.float()
+        if len(rows) == len(x):
+            x = change.change(x, values)
+        else:
+            x[rows] = change.change(x[rows], _at(rows, values))
+    return x if x.dtype == torch.uint8 else rounded(x)
+
+
+def _at(rows: slice | Tensor, values: Values) -> dict[str, Shaped[Tensor, "b ..."]]:
+    return {name: value[rows] for name, value in values.items()}
+
+
+def _regions(geometry: Sequence[Geometry], values: tuple[Values, ...], sizes: Sizes) -> list[list[Region]]:
+    """For each step of the geometry, the region of each image."""
+    steps = []
+    for transform, drawn in zip(geometry, values, strict=False):
+        regions = transform.regions(drawn, sizes)
+        sizes = [(region.out_height, region.out_width) for region in regions]
+        steps.append(regions)
+    return steps
+
+
+def _source_box(regions: Sequence[Region], size: tuple[int, int]) -> tuple[float, float, float, float]:
+    """The regions, each of the one before, as one box of the image: left, top, right, bottom as fractions."""
+    left, top, right, bottom = 0.0, 0.0, 1.0, 1.0
+    height, width = size
+    for region in regions:
+        across, down = (right - left) / width, (bottom - top) / height
+        left, top = left + across * region.left, top + down * region.top
+        right, bottom = left + across * region.width, top + down * region.height
+        height, width = region.out_height, region.out_width
+    return left, top, right, bottom
+
+
+def _parts(name: str, chain: Chain) -> tuple[tuple[Geometry, ...], tuple[Change, ...]]:
+    """The chain's geometry and its changes of pixels."""
+    geometry = tuple(transform for transform in chain if isinstance(transform, Geometry))
+    changes = tuple(transform for transform in chain if not isinstance(transform, Geometry))
+    if not geometry or (*geometry, *changes) != chain or isinstance(geometry[-1], Resize):
+        raise ValueError(
+            f"the chain of view {name!r} must begin with its geometry, RandomResizedCrop or CenterCrop last, "
+            f"and have none later, got {', '.join(type(transform).__name__ for transform in chain) or 'no transform'}"
+        )
+    return geometry, changes
+
+
+def _known(names: Iterable[str], views: Mapping[str, object]) -> list[str]:
+    """The names asked for, if there are any and the views have them."""
+    names = list(names)
+    if not names or not all(name in views for name in names):
+        raise ValueError(f"there are the views {', '.join(views)}, asked for were {', '.join(names) or 'none'}")
+    return names
+
+
+def _checked(images: Tensor | Sequence[Tensor], count: int) -> Sequence[Tensor]:
+    """The images one by one, if they are what render takes."""
+    images = list(images)
+    if len(images) != count or not images:
+        raise ValueError(f"got {len(images)} images for the parameters of {count}: draw for the samples you render")
+    for image in images:
+        if image.dtype != torch.uint8 or image.ndim != 3 or len(image) != len(images[0]) or image.numel() == 0:
+            raise ValueError(
+                "views are made of uint8 pixels (C, H, W) with equally many channels, "
+                f"got {image.dtype} {tuple(image.shape)}: decode images to levels from 0 to 255"
+            )
+    return images

@@ -1,0 +1,111 @@
+"""The papers' plans: equal to torchvision's functionals one by one, and made of the numbers the papers state."""
+
+import pytest
+import torch
+import torchvision.transforms.v2.functional as F
+from torchvision_reference import photo, reference
+
+from lookalike.transforms import (
+    ColorJitter,
+    GaussianBlur,
+    HorizontalFlip,
+    RandomResizedCrop,
+    Solarize,
+    Views,
+    byol_pair,
+    eval_chain,
+    moco_cifar,
+    moco_v1,
+    moco_v2,
+    sce_multicrop,
+    sce_pair,
+    sce_weak_strong,
+    simclr,
+)
+
+SMALL = {
+    "simclr": simclr(32, strength=0.5, blur=False),
+    "simclr, strong and blurred": simclr(32),
+    "moco v1": moco_v1(32),
+    "moco v2": moco_v2(32),
+    "moco cifar": moco_cifar(),
+    "byol": byol_pair(32),
+    "sce": sce_weak_strong(),
+    "sce pair": sce_pair(32),
+}
+LARGE = {"simclr": simclr(), "moco v1": moco_v1(), "moco v2": moco_v2(), "byol": byol_pair(), "sce": sce_multicrop()}
+
+
+def check(plan, images):
+    views = Views(plan)
+    count = len(images)
+    parameters = views.draw(torch.arange(count), seed=1, epoch=(0, 0))
+    pixels = views.render(images, parameters)
+    for name, chain in plan.items():
+        theirs = torch.stack([reference(images[row], chain, parameters.views[name], row) for row in range(count)])
+        error = (pixels[name] - 255 * theirs).abs()
+        assert error.mean() < 0.26  # of 255 levels: rounding to the nearest makes 0.25
+        assert error.max() < 0.56  # rounding makes 0.5, ending Gaussians at 4 sigma the rest
+
+
+@pytest.mark.parametrize("plan", SMALL.values(), ids=SMALL)
+def test_small_views_are_torchvisions(plan):
+    check(plan, photo(3, 32, 32, count=48))
+
+
+@pytest.mark.parametrize("plan", LARGE.values(), ids=LARGE)
+def test_large_views_are_torchvisions(plan):
+    check(plan, photo(3, 256, 300, count=5))
+
+
+def test_evaluation_is_the_identity_where_sizes_agree_and_torchvisions_where_not():
+    views = Views({"still": eval_chain(32), "custom": eval_chain(28, 32)})
+    parameters = views.draw(torch.arange(1), seed=0, epoch=(0, 0))
+    image = photo(3, 32, 32)
+    assert torch.equal(views.render([image], parameters, names=["still"])["still"][0], image)
+    image = photo(3, 71, 48)
+    theirs = F.center_crop(F.resize(image, [32], antialias=True), [28, 28])
+    assert torch.equal(views.render([image], parameters)["custom"][0], theirs)
+
+
+def find(chain, kind):
+    return next((transform for transform in chain if isinstance(transform, kind)), None)
+
+
+def test_blur_has_a_tenth_of_the_size_in_simclr_and_byol():
+    for size, taps in ((224, 23), (96, 9), (32, 3)):
+        assert find(simclr(size)["view/1"], GaussianBlur).kernel == taps
+        assert find(byol_pair(size)["view/2"], GaussianBlur).kernel == taps
+
+
+def test_simclr_strength_scales_the_jitter_and_cifar_has_no_blur():
+    chain = simclr(32, strength=0.5, blur=False)["view/2"]
+    assert find(chain, ColorJitter) == ColorJitter(0.4, 0.4, 0.4, 0.1, p=0.8)
+    assert find(chain, GaussianBlur) is None
+    assert find(chain, RandomResizedCrop) == RandomResizedCrop(32, (0.08, 1.0), interpolation="bicubic")
+
+
+def test_byol_pair_is_asymmetric():
+    one, two = byol_pair().values()
+    assert find(one, GaussianBlur).p == 1.0
+    assert find(two, GaussianBlur).p == 0.1
+    assert find(one, Solarize) is None
+    assert find(two, Solarize) == Solarize(0.5, p=0.2)
+    assert find(one, ColorJitter) == find(two, ColorJitter) == ColorJitter(0.4, 0.4, 0.2, 0.1, p=0.8)
+
+
+@pytest.mark.parametrize("plan", [*SMALL.values(), *LARGE.values()])
+def test_every_view_is_flipped(plan):
+    assert all(find(chain, HorizontalFlip) == HorizontalFlip(0.5) for chain in plan.values())
+
+
+def test_sce_multicrop_has_the_published_sizes_and_scales():
+    crops = {name: (c[0].size, c[0].scale) for name, c in sce_multicrop().items()}
+    assert crops == {
+        "global/1": (224, (0.2, 1.0)),
+        "global/2": (224, (0.2, 1.0)),
+        "local/1": (192, (0.172, 0.86)),
+        "local/2": (160, (0.143, 0.715)),
+        "local/3": (128, (0.114, 0.571)),
+        "local/4": (96, (0.086, 0.429)),
+    }
