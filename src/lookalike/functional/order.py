@@ -23,7 +23,7 @@ class Shuffle:
 
     def rounds(self, epochs: float, size: int) -> float:
         """Rounds that visit as many samples as `epochs` passes over the data set."""
-        return epochs
+        return float(epochs)
 
     def indices(self, *, seed: int, phase: int, round: int, size: int) -> Int64[Tensor, "length"]:
         return torch.randperm(size, generator=generator("order", seed, phase, round))
@@ -48,7 +48,7 @@ class Window:
         return min(self.size, size)
 
     def rounds(self, epochs: float, size: int) -> float:
-        return math.ceil(epochs * size / self.length(size))  # as many visits as ordinary epochs: official code
+        return float(math.ceil(epochs * size / self.length(size)))  # as many visits as ordinary epochs: official code
 
     def indices(self, *, seed: int, phase: int, round: int, size: int) -> Int64[Tensor, "length"]:
         base = torch.randperm(size, generator=generator("window", seed, phase))

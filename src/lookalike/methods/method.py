@@ -8,7 +8,7 @@ hooks lives in its parameters and buffers, so that it is saved. docs/decisions/0
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -46,6 +46,7 @@ class Progress:
         return random.generator("progress", self.seed, self.run.step, name)
 
 
+@runtime_checkable
 class Redraw(Protocol):
     """What the data layer puts behind `Batch.again` and `Batch.reserve`."""
 
@@ -65,7 +66,9 @@ class Batch:
     redraw: Redraw
     group: Tensor | None = None  # (B,) equal for samples of one source (clips of a video)
     labels: Tensor | None = None  # (B,) only if the user asked for them
-    aux: Mapping[str, Tensor] = field(default_factory=dict)  # "<view>/box" (B, 4) fractions, "<view>/partner" (B,)
+    aux: Mapping[str, Tensor] = field(
+        default_factory=dict
+    )  # "<view>/box" (B, 4) fractions, "<view>/partner" (B,)
 
     def draw(self, name: str, *shape: int) -> Tensor:
         """Uniform numbers in [0, 1), (B, *shape), keyed by (seed, run step, sample, name): equal for any ranks."""
@@ -86,7 +89,9 @@ class Batch:
 class Step:
     """What forward returns."""
 
-    loss: Tensor | None  # of the global batch (functional.collectives); None: filling, counts as a step, no update
+    loss: (
+        Tensor | None
+    )  # of the global batch (functional.collectives); None: filling, counts as a step, no update
     metrics: Mapping[str, Tensor] = field(default_factory=dict)  # detached scalars for the log
     keep: Mapping[str, Tensor] = field(default_factory=dict)  # a row per sample, joined for after_update
     features: Mapping[str, Tensor] = field(default_factory=dict)  # view -> backbone features, with graph
@@ -104,6 +109,7 @@ class Group:
     frozen_until: int = 0  # steps of the run before which the optimizer does not see the group
 
 
+@runtime_checkable
 class Corpus(Protocol):
     """The whole data set, for `enter` and `prepare`."""
 
@@ -144,7 +150,6 @@ class Method(nn.Module, ABC):
     @abstractmethod
     def exports(self) -> Mapping[str, nn.Module]:
         """What outlives pretraining, by role: "encoder"; "query" and "key"."""
-
 
     def groups(self) -> Mapping[str, Group]:
         """Submodule or parameter name -> its special optimization."""

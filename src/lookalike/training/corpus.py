@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from lookalike.evaluation import evaluating, stream
 from lookalike.functional import random
 from lookalike.training.runtime import Runtime
 from lookalike.training.streams import Pairs, Streams
@@ -32,27 +33,48 @@ class WholeDataSet:
     def encode(
         self, module: nn.Module, view: str, mode: Literal["eval", "train"] = "eval"
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        starts = range(0, self.size, self.chunk)
-        for number, start in enumerate(starts):
-            index = torch.arange(start, min(start + self.chunk, self.size))
+        encode = self.encode_alike if mode == "train" else self.encode_shared
+        for index, rows in encode(module, view):
+            yield index.to(self.runtime.device), rows.to(self.runtime.device)
+
+    def encode_shared(self, module: nn.Module, view: str) -> Iterator[tuple[Tensor, Tensor]]:
+        """Chunk c is encoded by rank c mod R, whole, and spread: the same bits for any number of processes."""
+        chunks = torch.arange(self.size).split(self.chunk)
+        mine = chunks[self.runtime.rank :: self.runtime.world]
+        encoded = stream(
+            module,
+            ((index, self.pixels(index, view)) for index in mine),
+            device=self.runtime.device,
+            autocast=self.runtime.half,
+        )
+        for number, index in enumerate(chunks):
             owner = number % self.runtime.world
-            if mode == "train" or owner == self.runtime.rank:  # train: alike on every rank, as global statistics need
-                with left_as_it_was(module, mode), torch.no_grad(), self.runtime.autocast():
-                    rows = module(self.pixels(index, view))
-                rows = rows.float() if rows.dtype in (torch.bfloat16, torch.float16) else rows
-            else:
-                rows = None
-            yield index.to(self.runtime.device), rows if mode == "train" else self.runtime.spread(rows, owner)
+            rows = next(encoded)[1] if owner == self.runtime.rank else None
+            yield index, self.runtime.spread(rows, owner)
+
+    def encode_alike(self, module: nn.Module, view: str) -> Iterator[tuple[Tensor, Tensor]]:
+        """Every rank encodes every chunk, as statistics over all ranks need it."""
+        for index in torch.arange(self.size).split(self.chunk):
+            with training_mode(module), self.runtime.autocast():
+                rows = module(self.pixels(index, view))
+            yield index, rows.to(torch.float64 if rows.dtype == torch.float64 else torch.float32)
 
     def pixels(self, index: Tensor, view: str) -> Tensor:
         """One view of the samples, drawn by (seed, phase, sample)."""
         stretch = self.stretch.reading(view)
-        part = self.streams.render(stretch, round=-1, order=index, place=torch.arange(len(index)), position=index, attempt=0)
+        place = torch.arange(len(index))
+        part = self.streams.render(
+            stretch, round=-1, order=index, place=place, position=index, attempt=0
+        )
+        if self.streams.skips is not None:
+            self.streams.skips.add(part.skipped)
         return part.views[view].to(self.runtime.device)
 
     def pair(self, view: str, table: Tensor, own: float = 0.0) -> None:
         if view not in self.stretch.phase.partners:
-            raise ValueError(f"view {view!r} is not among the partners {self.stretch.phase.partners} of its phase")
+            raise ValueError(
+                f"view {view!r} is not among the partners {self.stretch.phase.partners} of its phase"
+            )
         self.streams.pairs[view] = Pairs(table.long().cpu(), own)
 
     def generator(self, name: str) -> torch.Generator:
@@ -60,15 +82,8 @@ class WholeDataSet:
 
 
 @contextmanager
-def left_as_it_was(module: nn.Module, mode: Literal["eval", "train"]) -> Iterator[None]:
-    """The module in the given mode; afterwards every submodule's mode and every buffer is as before."""
-    modes = {child: child.training for child in module.modules()}
-    buffers = [(buffer, buffer.clone()) for buffer in module.buffers()] if mode == "train" else []
-    module.train(mode == "train")
-    try:
+def training_mode(module: nn.Module) -> Iterator[None]:
+    """The module in training mode, without gradient; afterwards every submodule's mode and every buffer is as before."""
+    with evaluating(module):
+        module.train()
         yield
-    finally:
-        for child, training in modes.items():
-            child.training = training
-        for buffer, before in buffers:
-            buffer.copy_(before)

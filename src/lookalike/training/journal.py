@@ -13,9 +13,10 @@ from lookalike.training.progress import Line
 
 
 class Journal:
-    """Writes metrics.jsonl every `every` steps and keeps the progress line; other ranks than the first keep silent.
+    """Writes metrics.jsonl every `every` steps and keeps the progress line; ranks other than the first give no metrics.
 
-    images: images per step over all ranks; skips: unreadable files met so far.
+    images: images per step over all ranks; skips: unreadable files met so far. Probes and checkpoints do not count as
+    training time.
     """
 
     def __init__(
@@ -23,7 +24,7 @@ class Journal:
     ) -> None:
         self.metrics, self.line, self.images, self.every, self.skips = metrics, line, images, every, skips
         self.name = ""
-        self.waited = self.since = 0.0
+        self.waited = self.worked = self.mark = 0.0  # seconds since the last line of the log; end of the last wait
         self.steps = 0
 
     def start(self, step: int, steps: int, notes: Sequence[str]) -> None:
@@ -33,58 +34,60 @@ class Journal:
         if self.metrics:
             self.metrics.truncate(step)
         self.line.start(step, steps)
-        self.since = time.perf_counter()
 
     def phase(self, name: str) -> None:
         self.name = name
 
     def waiting(self, batches: Iterable[list[Batch]]) -> Iterator[list[Batch]]:
-        """The same batches; the time spent waiting for them is measured."""
+        """The same batches; the time spent waiting for each is measured."""
         batches = iter(batches)
         while True:
             start = time.perf_counter()
-            try:
-                batch = next(batches)
-            except StopIteration:
+            batch = next(batches, None)
+            self.mark = time.perf_counter()
+            self.waited += self.mark - start
+            if batch is None:
                 return
-            self.waited += time.perf_counter() - start
             yield batch
 
     def step(self, progress: Progress, steps: Sequence[Step], norm: Tensor | None) -> None:
+        """One step is done; every `every` steps, and at the last, it is written down."""
         self.steps += 1
+        self.worked += time.perf_counter() - self.mark
         done = progress.run.step + 1
         if done % self.every and done != progress.run.steps:
             return
-        elapsed = max(time.perf_counter() - self.since, 1e-9)
+        elapsed = max(self.worked + self.waited, 1e-9)
+        losses = [step.loss for step in steps if step.loss is not None]
         row = {
             "step": done,
             "phase": self.name,
             "epoch": round(progress.run.epoch, 4),
-            "loss": _mean([step.loss for step in steps if step.loss is not None]),
+            "loss": _mean(losses) if losses else None,
             "rate": progress.rate,
-            "gradient_norm": None if norm is None else norm.item(),
+            "gradient_norm": norm,
             "updated": progress.updated,
             "images_per_second": self.images * self.steps / elapsed,
             "wait": self.waited / elapsed,
-            "skipped": len(self.skips) if self.skips else 0,
+            "skipped": 0 if self.skips is None else len(self.skips),
         }
         row |= {name: _mean([step.metrics[name] for step in steps]) for name in steps[0].metrics}
         if self.metrics:
-            self.metrics.write(row)
-        self.line.update(row)
-        self.waited, self.since, self.steps = 0.0, time.perf_counter(), 0
+            row = self.metrics.write(row)
+            self.line.update(row)
+        self.waited, self.worked, self.steps = 0.0, 0.0, 0
 
     def probe(self, progress: Progress, values: Mapping[str, float | str]) -> None:
         """What a probe saw; text is said aloud."""
         if self.metrics and values:
             self.metrics.write({"step": progress.run.step + 1, "probe": True, **values})
-        for name, value in values.items():
-            self.line.say(value if isinstance(value, str) else f"{name} {value:.4g}")
-        self.since = time.perf_counter() - 1e-9  # a probe's time is not training time
+        for value in values.values():
+            if isinstance(value, str):
+                self.line.say(value)
 
     def finish(self, step: int) -> None:
         self.line.finish(step)
 
 
-def _mean(values: Sequence[Tensor]) -> float | None:
-    return torch.stack([value.double() for value in values]).mean().item() if values else None
+def _mean(values: Sequence[Tensor]) -> Tensor:
+    return torch.stack([value.double() for value in values]).mean()

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,7 @@ class Stopped(Exception):
     """Training was asked to stop, and has saved where it stands."""
 
 
+@runtime_checkable
 class Probe(Protocol):
     """Something that looks at training without changing it, at steps it chooses."""
 

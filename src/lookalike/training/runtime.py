@@ -40,9 +40,13 @@ class Runtime:
         if self.channels_last:
             method.to(memory_format=torch.channels_last)
 
+    @property
+    def half(self) -> torch.dtype | None:
+        """The dtype of autocast, if there is one."""
+        return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.precision)
+
     def autocast(self) -> AbstractContextManager:
-        half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.precision)
-        return torch.autocast(self.device.type, half) if half else nullcontext()
+        return torch.autocast(self.device.type, self.half) if self.half else nullcontext()
 
     def scaler(self) -> torch.amp.GradScaler:
         """Loss scaling, which only fp16 needs."""
@@ -87,7 +91,7 @@ class Runtime:
         kind, dims, *shape = facts.tolist()
         if rows is None:
             rows = torch.empty(shape[:dims], dtype=kinds[kind], device=self.device)
-        rows = rows.contiguous()
+        rows = rows.to(self.device).contiguous()
         dist.broadcast(rows, owner)
         return rows
 

@@ -7,13 +7,13 @@ stands follows from the step alone.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from lookalike.data import Skipped, Source, read_or_next
+from lookalike.data import Skipped, Skips, Source, read_or_next
 from lookalike.functional import random
 from lookalike.methods.method import Batch, Progress
 from lookalike.training.timeline import Stretch
@@ -21,6 +21,7 @@ from lookalike.training.timeline import Stretch
 RESERVE = -1  # the attempt under which reserve samples draw their views: never equal to a batch's own
 
 
+@runtime_checkable
 class Drawing(Protocol):
     """A view plan: parameters per sample, pixels in batches (transforms.Views, or the same for clips)."""
 
@@ -59,7 +60,8 @@ class Pairs:
 class Streams:
     """A data set seen through a view plan, cut into global batches of `batch` in `accumulate` micro-batches.
 
-    groups (N,): samples of one source share a number; labels (N,): only if the user asked; pairs: partner tables.
+    groups (N,): samples of one source share a number; labels (N,): only if the user asked; skips: the ledger of
+    unreadable samples; pairs: partner tables, view name -> Pairs.
     Raises ValueError where the batch cannot be cut evenly.
     """
 
@@ -73,6 +75,7 @@ class Streams:
     labels: Tensor | None = None
     rank: int = 0
     world: int = 1
+    skips: Skips | None = None
     pairs: dict[str, Pairs] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -102,7 +105,9 @@ class Streams:
             yield [self.deliver(part, stretch, progress, device) for part in parts]
 
     def deliver(self, part: "Part", stretch: Stretch, progress: Progress, device: torch.device) -> Batch:
-        """A part of the loader's output as a Batch on the device."""
+        """A part of the loader's output as a Batch on the device; its unreadable samples are noted."""
+        if self.skips is not None:
+            self.skips.add(part.skipped)
         move = {"device": device, "non_blocking": True}
         index = part.index
         return Batch(
@@ -186,7 +191,9 @@ class _Again:
     def reserve(self, batch: Batch, offset: int) -> Batch:
         place = offset + batch.position.cpu()
         size = self.streams.size
-        cycles = [random.generator("reserve", self.streams.seed, c) for c in range(int(place.max()) // size + 1)]
+        cycles = [
+            random.generator("reserve", self.streams.seed, c) for c in range(int(place.max()) // size + 1)
+        ]
         order = torch.cat([torch.randperm(size, generator=cycle) for cycle in cycles])
         return self._batch(batch, order, place, RESERVE)
 

@@ -69,7 +69,7 @@ def timeline(plan: Sequence[Phase], *, size: int, batch: int) -> list[Stretch]:
             raise ValueError(
                 f"phase {phase.name!r} with {phase.epochs:g} epochs is shorter than one step: train for more epochs"
             )
-        before = sum(earlier.phase.epochs for earlier in stretches)
+        before = sum((earlier.phase.epochs for earlier in stretches), 0.0)
         stretches.append(
             Stretch(
                 number=number,
@@ -87,7 +87,7 @@ def _joined(stretches: list[Stretch]) -> list[Stretch]:
     """The same stretches, knowing the run's length and their schedule's first and last step."""
     heads = [s.start for s in stretches if s.number == 0 or s.phase.restart]
     tails = [*heads[1:], stretches[-1].stop]
-    epochs = sum(s.phase.epochs for s in stretches)
+    epochs = sum((s.phase.epochs for s in stretches), 0.0)
 
     def bounds(stretch: Stretch) -> tuple[int, int]:
         return next((a, b) for a, b in zip(heads, tails, strict=True) if a <= stretch.start < b)
@@ -105,5 +105,5 @@ def schedule_clock(stretches: Sequence[Stretch], current: Stretch, step: int) ->
         step=step - current.first,
         steps=current.last - current.first,
         epoch=current.before - shared[0].before + current.epoch(step),
-        epochs=sum(s.phase.epochs for s in shared),
+        epochs=sum((s.phase.epochs for s in shared), 0.0),
     )

@@ -1,0 +1,225 @@
+"""What a recipe may say: typed, complete, one sentence per field; unknown keys are errors that name the nearest right one."""
+
+import difflib
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from torch import nn
+
+from lookalike.functional.schedules import Clock, Constant, Cosine, Schedule
+from lookalike.modules import Queue
+from lookalike.recipes.tables import METHODS, VIEWS
+
+Auto = Literal["auto"]
+
+
+class RecipeError(ValueError):
+    """A recipe or an override that cannot be used; the message is one sentence with the remedy."""
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Follow(Section):
+    """A schedule: how closely a momentum encoder follows."""
+
+    start: float = Field(ge=0, le=1)
+    """Momentum at the first step."""
+    end: float = Field(ge=0, le=1)
+    """Momentum at the last step; between them a cosine."""
+
+
+class Head(Section):
+    """A projector or predictor: a shape of the papers, with its widths."""
+
+    shape: str
+    """A name of modules.heads.SHAPES."""
+    hidden: int | None = Field(None, gt=0)
+    """Width of the hidden layers; null: the paper's."""
+    out: int | None = Field(None, gt=0)
+    """Dimension of the output; null: the paper's."""
+
+
+# how a recipe writes the parts that a method's constructor takes
+PARTS: dict[Any, Any] = {
+    nn.Module: Head,
+    nn.Module | None: Head | None,
+    Queue: Annotated[int, Field(gt=0)],
+    Schedule: Follow,
+}
+END = Clock(step=1, steps=1, epoch=1, epochs=1)
+
+
+class Backbone(Section):
+    """The network whose features are the product."""
+
+    name: str = "resnet50"
+    """A timm name, or resnet18_quarter, resnet18_half."""
+    stem: Literal["auto", "small", "imagenet"] = "auto"
+    """small: for images up to 64 pixels; auto chooses by the size of the views."""
+    statistics: str = "global"
+    """BatchNorm statistics over the global batch, per process (local), or over parts of it (split:N)."""
+    momentum_statistics: str = "same"
+    """The same for momentum encoders; same: as the encoder's."""
+    zero_init_last: bool = False
+    """Residual branches start at zero."""
+
+
+class Optimizer(Section):
+    """How weights move."""
+
+    kind: Literal["sgd", "adamw", "lars"] = "sgd"
+    rate: float = Field(gt=0)
+    """Base learning rate, at the reference batch of `scaling`."""
+    scaling: Literal["none", "linear", "sqrt"] = "none"
+    """linear: rate x batch / 256; sqrt: rate x sqrt(batch); none: the rate as it stands."""
+    weight_decay: float = Field(0.0, ge=0)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    """Of SGD and LARS."""
+    no_decay: Literal["nothing", "one_dimensional", "bias_and_norm"] = "nothing"
+    """Parameters without weight decay and without LARS adaptation."""
+    lars_rate: Literal["inside", "outside"] = "outside"
+    """Whether LARS' velocity holds the learning rate (SimCLR's code) or not (BYOL, MoCo v3, SCE)."""
+    clip: float | None = Field(None, gt=0)
+    """Largest norm of the gradient; null: no limit."""
+    warmup: float = Field(0.0, ge=0)
+    """Epochs of linear rise from zero."""
+    shape: Literal["cosine", "steps", "constant"] = "cosine"
+    milestones: tuple[float, ...] = ()
+    """Epochs at which the rate falls to a tenth, with shape: steps."""
+    per: Literal["step", "epoch"] = "step"
+    """Whether the cosine moves each step or each epoch."""
+
+
+class Runtime(Section):
+    """How it is computed. auto is measured once at the first start; the choice is saved with the run."""
+
+    device: str = "auto"
+    precision: Literal["auto", "fp64", "fp32", "bf16", "fp16"] = "auto"
+    channels_last: bool | Auto = "auto"
+    compile: bool | Auto = "auto"
+    workers: int | Auto = "auto"
+    """Processes that prepare images."""
+    threads: int | Auto = "auto"
+    """CPU threads of each training process."""
+
+
+class Saving(Section):
+    """What is kept on the way."""
+
+    every: int = Field(1000, gt=0)
+    """Steps between checkpoints."""
+    keep: int = Field(2, gt=0)
+    """Checkpoints kept."""
+    log_every: int = Field(20, gt=0)
+    """Steps between lines of metrics.jsonl."""
+
+
+class Watching(Section):
+    """What is measured while training, without changing it."""
+
+    health_every: int = Field(100, gt=0)
+    """Steps between looks for collapse."""
+    knn_every: float = Field(0.0, ge=0)
+    """Epochs between online k-NN scores, where labels are given; 0: never."""
+
+
+class Data(Section):
+    """What is read."""
+
+    channels: Literal[1, 3] = 3
+    max_bad: float = Field(0.001, ge=0, le=1)
+    """Largest share of unreadable files before training stops."""
+    cache: bool | Auto = "auto"
+    """Keep decoded images in memory; auto: when they fit."""
+
+
+class Recipe(Section):
+    """A whole recipe; `method` and `views` have the fields of the class or plan that their kind names."""
+
+    kind: Literal["image"] = "image"
+    """What is learned from: images."""
+    method: Section
+    """kind: a name of tables.METHODS, and that class's arguments."""
+    views: Section
+    """kind: a name of tables.VIEWS, and that plan's arguments."""
+    backbone: Backbone = Backbone()
+    optimizer: Optimizer
+    epochs: float = Field(gt=0)
+    """Passes over the data."""
+    batch: int = Field(gt=1)
+    """Images per step, over all processes."""
+    accumulate: int = Field(1, gt=0)
+    """Micro-batches per step; the contrast set and batch statistics are those of one micro-batch."""
+    seed: int = Field(0, ge=0)
+    data: Data = Data()
+    runtime: Runtime = Runtime()
+    saving: Saving = Saving()
+    watching: Watching = Watching()
+
+
+def validated(raw: Mapping[str, Any], source: str) -> Recipe:
+    """The typed recipe. Raises RecipeError: which key, what is wrong with it, the nearest right key."""
+    model = create_model(
+        "Recipe",
+        __base__=Recipe,
+        method=(_section(raw, "method", METHODS, source), ...),
+        views=(_section(raw, "views", VIEWS, source), ...),
+    )
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        raise RecipeError("; ".join(_sentence(e, model, source) for e in error.errors()[:3])) from None
+
+
+def _section(raw: Mapping[str, Any], name: str, table: Mapping[str, Callable], source: str) -> type[Section]:
+    """The typed section of what `kind` names in the table."""
+    section = raw.get(name)
+    kind = section.get("kind") if isinstance(section, Mapping) else None
+    if kind is None:
+        raise RecipeError(f"{source}: the key '{name}.kind' is missing; it is one of {', '.join(table)}")
+    if kind not in table:
+        raise RecipeError(f"{source}: there is no {name} {kind!r}; the nearest is {nearest(str(kind), table)!r}")
+    return signature_section(str(kind), table[kind])
+
+
+def signature_section(kind: str, function: Callable) -> type[Section]:
+    """A section with the arguments of a class or function as fields: names, types and defaults stand there once."""
+    fields: dict[str, Any] = {"kind": (Literal[kind], ...)}
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.name == "encoder":
+            continue  # made from the section `backbone`
+        annotation, default = PARTS.get(parameter.annotation, parameter.annotation), parameter.default
+        if isinstance(default, Constant | Cosine):
+            default = Follow(start=default(Clock(step=0, steps=1, epoch=0, epochs=1)), end=default(END))
+        fields[parameter.name] = (annotation, ... if default is inspect.Parameter.empty else default)
+    return create_model(kind, __base__=Section, **fields)
+
+
+def nearest(word: str, words: Iterable[str]) -> str:
+    """The word of `words` that looks most like `word`."""
+    return max(words, key=lambda other: difflib.SequenceMatcher(None, word, other).ratio())
+
+
+def _sentence(error: Mapping[str, Any], model: type[Section], source: str) -> str:
+    *outer, last = [str(part) for part in error["loc"]]
+    path = ".".join([*outer, last])
+    if error["type"] == "extra_forbidden":
+        near = ".".join([*outer, nearest(last, _fields(model, outer))])
+        return f"{source}: there is no key {path!r}; the nearest is {near!r}"
+    if error["type"] == "missing":
+        return f"{source}: the key {path!r} is missing"
+    reason = error["msg"][0].lower() + error["msg"][1:]
+    return f"{source}: {path} = {error['input']!r} is not possible: {reason}"
+
+
+def _fields(model: type[Section], path: Sequence[str]) -> list[str]:
+    """The keys that are allowed at a path."""
+    for part in path:
+        annotation = model.model_fields[part].annotation
+        choices = (annotation, *get_args(annotation))
+        model = next(choice for choice in choices if isinstance(choice, type) and issubclass(choice, Section))
+    return list(model.model_fields)

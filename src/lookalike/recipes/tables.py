@@ -1,0 +1,28 @@
+"""The visible tables: what a name in a recipe stands for."""
+
+from collections.abc import Callable, Mapping
+
+from lookalike.methods.byol import BYOL
+from lookalike.methods.method import Method
+from lookalike.methods.moco import MoCo
+from lookalike.methods.sce import SCE
+from lookalike.methods.simclr import SimCLR
+from lookalike.transforms import plans
+
+METHODS: Mapping[str, type[Method]] = {
+    "simclr": SimCLR,
+    "moco": MoCo,
+    "byol": BYOL,
+    "sce": SCE,
+}
+
+VIEWS: Mapping[str, Callable] = {
+    "simclr": plans.simclr,
+    "moco_v1": plans.moco_v1,
+    "moco_v2": plans.moco_v2,
+    "moco_cifar": plans.moco_cifar,
+    "byol": plans.byol_pair,
+    "sce_weak_strong": plans.sce_weak_strong,
+    "sce_pair": plans.sce_pair,
+    "sce_multicrop": plans.sce_multicrop,
+}

@@ -1,0 +1,100 @@
+"""metrics.jsonl: one JSON object per line, only ever appended to, cut back to the step that a run resumes from."""
+
+import errno
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+from lookalike.training.files import explained, write_atomic
+
+Value: TypeAlias = Tensor | float | int | bool | str | None
+
+
+class Metrics:
+    """The lines of one file. A line with "step" s is written when s steps are done; each is on its way at once.
+
+    JSON knows no NaN: such a value is written as null, and the line lists its name under "nonfinite".
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def truncate(self, step: int) -> None:
+        """Drops lines past `step` and torn ones, so that no step appears twice. At step 0 nothing stays."""
+        if not self.path.exists():
+            return
+        with explained(f"read {self.path}"):
+            lines = self.path.read_bytes().splitlines(keepends=True)
+        kept = [line for line in lines if step > 0 and _reached(line, step)]
+        if kept != lines:
+            write_atomic(self.path, b"".join(kept))
+
+    def write(self, row: Mapping[str, Value]) -> dict[str, Any]:
+        """Appends a line and returns it; scalar tensors are fetched together, with one wait for the device."""
+        plain = fetch(row)
+        wrong = [name for name, value in plain.items() if isinstance(value, float) and not math.isfinite(value)]
+        plain |= dict.fromkeys(wrong)
+        if wrong:
+            plain["nonfinite"] = wrong
+        line = json.dumps(plain, allow_nan=False).encode() + b"\n"
+        with explained(f"write {self.path}"), open(self.path, "ab", buffering=0) as file:
+            if file.write(line) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return plain
+
+
+class Means:
+    """Running means of scalars between two log lines, kept on their device: adding never waits for it.
+
+    What is in the means is part of a run's state: `state` and `load` carry it over a restart.
+    """
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, int] = {}
+
+    def add(self, values: Mapping[str, Tensor]) -> None:
+        """Adds one step's scalars; a name may be absent from some steps."""
+        for name, value in values.items():
+            value = value.detach().reshape(())
+            self._sums[name] = self._sums[name] + value if name in self._sums else value.clone()
+            self._counts[name] = self._counts.get(name, 0) + 1
+
+    def take(self) -> dict[str, float]:
+        """The means since the last call, with one wait for the device; starts anew."""
+        means = {name: total / self._counts[name] for name, total in self._sums.items()}
+        self._sums, self._counts = {}, {}
+        return {name: float(value) for name, value in fetch(means).items()}
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, int]]:
+        """("means/<name>" -> sum, name -> how many)."""
+        return {f"means/{name}": total for name, total in self._sums.items()}, dict(self._counts)
+
+    def load(self, tensors: Mapping[str, Tensor], counts: Mapping[str, int]) -> None:
+        """Takes up what `state` gave."""
+        self._counts = dict(counts)
+        self._sums = {name: tensors[f"means/{name}"].clone() for name in counts}
+
+
+def fetch(row: Mapping[str, Value]) -> dict[str, Any]:
+    """The row with plain numbers for its scalar tensors, of any dtype, copied from each device at once."""
+    scalars = {name: value.detach().reshape(()) for name, value in row.items() if isinstance(value, Tensor)}
+    plain: dict[str, Any] = dict(row)
+    for kind in {(value.device, value.dtype) for value in scalars.values()}:
+        names = [name for name, value in scalars.items() if (value.device, value.dtype) == kind]
+        plain |= zip(names, torch.stack([scalars[name] for name in names]).tolist(), strict=True)
+    return plain
+
+
+def _reached(line: bytes, step: int) -> bool:
+    """Whether a line is whole and not past the step."""
+    try:
+        return line.endswith(b"\n") and json.loads(line)["step"] <= step
+    except (ValueError, KeyError, TypeError):
+        return False
