@@ -78,16 +78,14 @@ def test_nothing_outside_the_box_counts():
 
 @pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
 @pytest.mark.parametrize("channels", [1, 3, 5])
-def test_resampling_is_the_same_bits_for_any_layout_and_number_of_threads(mode, channels):
+def test_resampling_is_the_same_bits_for_any_layout_and_number_of_threads(mode, channels, threads):
     image = photo(channels, 250, 333)
     interleaved = image.permute(1, 2, 0).contiguous().permute(2, 0, 1)  # as decoders give it
     region = Region(11, 7, 300, 201, 224, 224, mode)
-    before = torch.get_num_threads()
     results = []
-    for threads in (1, 2):
-        torch.set_num_threads(threads)
+    for count in (1, 2):
+        threads(count)
         results += [resample(image, region), resample(interleaved, region)]
-    torch.set_num_threads(before)
     assert all(torch.equal(result, results[0]) for result in results)
     for channel in range(channels):
         assert torch.equal(resample(image[channel : channel + 1], region)[0], results[0][channel])
