@@ -1,1 +1,28 @@
-"""modules."""
+"""Modules with parameters or state: each usable alone."""
+
+from lookalike.modules.backbones import NARROW, Encoder, backbone
+from lookalike.modules.bank import Bank
+from lookalike.modules.batch_statistics import BatchNorm, split, synchronize_, with_batch_statistics
+from lookalike.modules.heads import SHAPES, Shape, head, mlp
+from lookalike.modules.momentum import MomentumEncoder
+from lookalike.modules.queue import Column, Queue
+from lookalike.modules.weights import load_weights
+
+__all__ = [
+    "NARROW",
+    "SHAPES",
+    "Bank",
+    "BatchNorm",
+    "Column",
+    "Encoder",
+    "MomentumEncoder",
+    "Queue",
+    "Shape",
+    "backbone",
+    "head",
+    "load_weights",
+    "mlp",
+    "split",
+    "synchronize_",
+    "with_batch_statistics",
+]

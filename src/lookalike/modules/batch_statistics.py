@@ -1,0 +1,210 @@
+"""Over which rows BatchNorm takes its statistics: a policy for all such layers of a module.
+
+    "global"   the batch of all processes: a synchronized BatchNorm with exact gradients, on any device
+    "split:n"  n groups of the global batch, by position mod n: the same for any number of processes that divides n,
+               and without communication. It simulates n devices on one (He et al., MoCo, 2020, section 3.3)
+    "local"    each process its own rows; results depend on the number of processes
+
+With one process "global" and "local" are the ordinary BatchNorm. B rows, C channels, G groups.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from timm.layers import BatchNormAct2d
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from lookalike.functional.collectives import all_sum, world
+
+
+def split(groups: int) -> str:
+    """The policy of `groups` groups: split(8) == "split:8"."""
+    if groups < 1:
+        raise ValueError(f"a batch is split into at least 1 group, and {groups} was given")
+    return f"split:{groups}"
+
+
+def with_batch_statistics(module: nn.Module, policy: str) -> nn.Module:
+    """The module with every BatchNorm layer under the policy; parameters, buffers and state-dict names stay.
+
+    Layers are replaced in place, the result is `module` itself unless it is a BatchNorm. A policy can be changed
+    later by another call. Raises ValueError for an unknown policy.
+    """
+    _groups(policy)
+    converted: dict[nn.Module, nn.Module] = {}
+    for name, layer in list(module.named_modules(remove_duplicate=False)):
+        if isinstance(layer, BatchNorm):
+            layer.policy = policy
+        elif isinstance(layer, _BatchNorm) and policy != "local":
+            converted.setdefault(layer, BatchNorm(layer, policy))
+            if name:
+                module.set_submodule(name, converted[layer])
+    return converted.get(module, module)
+
+
+@torch.no_grad()
+def synchronize_(module: nn.Module) -> None:
+    """Averages over processes the running statistics that differ between them: those of split and local layers.
+
+    One all-reduce for the whole module. Buffers that are equal everywhere keep their bits; so does everything with
+    one process.
+    """
+    buffers = [
+        buffer
+        for layer in module.modules()
+        if isinstance(layer, _BatchNorm) and not (isinstance(layer, BatchNorm) and layer.policy == "global")
+        for buffer in (layer.running_mean, layer.running_var)
+        if buffer is not None
+    ]
+    if world() == 1 or not buffers:
+        return
+    flat = torch.cat([buffer.double().flatten() for buffer in buffers])  # in fp64 a mean of equal fp32 is exact
+    means = all_sum(flat) / world()
+    for buffer, mean in zip(buffers, means.split([buffer.numel() for buffer in buffers]), strict=True):
+        buffer.copy_(mean.view_as(buffer))
+
+
+class BatchNorm(_BatchNorm):
+    """A BatchNorm layer of any dimension with a policy; shares parameters and buffers with the layer it is made from.
+
+    An activation and dropout that belong to the layer (timm's BatchNormAct2d) are kept.
+    """
+
+    def __init__(self, layer: _BatchNorm, policy: str) -> None:
+        super().__init__(layer.num_features, layer.eps, layer.momentum, affine=False, track_running_stats=False)
+        self.affine, self.track_running_stats = layer.affine, layer.track_running_stats
+        self.weight, self.bias = layer.weight, layer.bias
+        self.running_mean, self.running_var = layer.running_mean, layer.running_var
+        self.num_batches_tracked = layer.num_batches_tracked
+        self.drop: Any = layer.drop if isinstance(layer, BatchNormAct2d) else None
+        self.act: Any = layer.act if isinstance(layer, BatchNormAct2d) else None
+        self.policy = policy
+        self.train(layer.training)
+
+    def forward(self, x: Float[Tensor, "B C *positions"]) -> Float[Tensor, "B C *positions"]:
+        """Raises ValueError if the groups cannot be dealt evenly to processes, or the rows to groups."""
+        y = self._normalized(x)
+        y = y if self.drop is None else self.drop(y)
+        return y if self.act is None else self.act(y)
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, policy={self.policy}"
+
+    def _normalized(self, x: Tensor) -> Tensor:
+        mean, var = self.running_mean, self.running_var
+        if not self.training and mean is not None:
+            return F.batch_norm(x, mean, var, self.weight, self.bias, False, 0.0, self.eps)
+        rate = self._rate()
+        if self.policy == "global" and world() > 1:
+            return self._synchronized(x, rate)
+        groups = _groups_here(self.policy)
+        if groups > 1:
+            return self._split(x, groups, rate)
+        return F.batch_norm(x, mean, var, self.weight, self.bias, True, rate, self.eps)
+
+    def _rate(self) -> float:
+        """How far the running statistics move in this forward; counts it."""
+        if self.num_batches_tracked is None:
+            return 0.0
+        self.num_batches_tracked.add_(1)
+        return 1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+
+    def _split(self, x: Tensor, groups: int, rate: float) -> Tensor:
+        """Folds the groups into the channels: row i of this process belongs to group i mod G."""
+        if len(x) % groups:
+            raise ValueError(
+                f"{len(x)} rows cannot be dealt to {groups} groups of batch statistics ({self.policy}): "
+                f"choose a batch size per process that {groups} divides"
+            )
+        per_channel = self.running_mean, self.running_var, self.weight, self.bias
+        mean, var, weight, bias = (None if t is None else t.repeat(groups) for t in per_channel)
+        folded = x.reshape(len(x) // groups, groups * x.shape[1], *x.shape[2:])
+        y = F.batch_norm(folded, mean, var, weight, bias, True, rate, self.eps).view(x.shape)
+        with torch.no_grad():
+            for buffer, moved in ((self.running_mean, mean), (self.running_var, var)):
+                if buffer is not None and moved is not None:
+                    buffer.copy_(moved.view(groups, -1).mean(0))  # moving averages are linear: the mean may follow
+        return y.contiguous(memory_format=_format(x))
+
+    def _synchronized(self, x: Tensor, rate: float) -> Tensor:
+        wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+        y, mean, var, count = _Synchronized.apply(wide, self.weight, self.bias, self.eps)
+        if self.running_mean is not None and self.running_var is not None:
+            self.running_mean.lerp_(mean.to(self.running_mean), rate)
+            self.running_var.lerp_((var * (count / (count - 1))).to(self.running_var), rate)
+        return y.to(x.dtype)
+
+    def _check_input_dim(self, x: Tensor) -> None:
+        """Any number of dimensions from two."""
+
+
+class _Synchronized(torch.autograd.Function):
+    """BatchNorm over the rows of all processes; one all-reduce forward, one backward.
+
+    Moments are joined in fp64 from each process's own mean and variance, so nothing cancels in fp32. The gradients
+    of weight and bias are those of the own rows: averaging over processes is left to who owns the parameters.
+    """
+
+    @staticmethod
+    def forward(ctx, x, weight, bias, eps):
+        own, channels = x.numel() // x.shape[1], (1, -1, *[1] * (x.dim() - 2))
+        others = [d for d in range(x.dim()) if d != 1]
+        own_mean = x.sum(others) / own
+        own_var = (x - own_mean.view(channels)).square_().sum(others) / own
+        first, second = own_mean.double(), own_var.double() + own_mean.double().square()
+        total = all_sum(torch.cat([first * own, second * own, first.new_full((1,), own)]))
+        count = total[-1].clone()
+        first, second = (total[:-1] / count).chunk(2)
+        mean, var = first.to(x.dtype), (second - first.square()).clamp_min(0).to(x.dtype)
+        ctx.save_for_backward(x, weight, mean, var, count)
+        ctx.eps, ctx.channels = eps, channels
+        ctx.mark_non_differentiable(mean, var, count)
+        return F.batch_norm(x, mean, var, weight, bias, False, 0.0, eps), mean, var, count
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, dy, *_):
+        x, weight, mean, var, count = ctx.saved_tensors
+        inverse = (var + ctx.eps).rsqrt()
+        # sums of dy * normalized x and of dy, in one pass
+        fixed = (None, mean, var, None, None, False, ctx.eps, [False, True, True])
+        _, d_weight, d_bias = torch.ops.aten.native_batch_norm_backward(dy, x, *fixed)
+        slope, offset = (all_sum(torch.cat([d_weight, d_bias]).double()) / count).to(x.dtype).chunk(2)
+        scale = inverse if weight is None else inverse * weight
+        by_x, constant = -scale * inverse * slope, scale * (mean * inverse * slope - offset)
+        dx = torch.addcmul(constant.view(ctx.channels), x, by_x.view(ctx.channels))
+        dx.addcmul_(dy, scale.view(ctx.channels))
+        needs = ctx.needs_input_grad
+        return dx, d_weight if needs[1] else None, d_bias if needs[2] else None, None
+
+
+def _groups(policy: str) -> int:
+    """Groups of the global batch; 0 for policies without."""
+    name, _, number = policy.partition(":")
+    if policy in ("global", "local"):
+        return 0
+    if name != "split" or not number.isdecimal() or int(number) < 1:
+        raise ValueError(f"unknown policy of batch statistics {policy!r}: it is 'global', 'local' or 'split:8'")
+    return int(number)
+
+
+def _groups_here(policy: str) -> int:
+    """Groups whose rows all lie on this process: position mod n, where this one holds positions r::R."""
+    groups, processes = _groups(policy), world()
+    if groups % processes:
+        raise ValueError(
+            f"{groups} groups of batch statistics cannot be dealt to {processes} processes: "
+            f"choose a number of groups that {processes} divides"
+        )
+    return groups // processes
+
+
+def _format(x: Tensor) -> torch.memory_format:
+    for dims, layout in ((4, torch.channels_last), (5, torch.channels_last_3d)):
+        if x.dim() == dims and not x.is_contiguous() and x.is_contiguous(memory_format=layout):
+            return layout
+    return torch.contiguous_format
