@@ -1,1 +1,17 @@
-"""functional."""
+"""Pure tensor functions: no state, no hidden randomness."""
+
+from lookalike.functional.contrast import Contrast, contrast, soft_contrast
+from lookalike.functional.in_batch import in_batch_contrast, nt_xent
+from lookalike.functional.similarity import byol_distance, cosine, paired_cosine, unit
+
+__all__ = [
+    "Contrast",
+    "byol_distance",
+    "contrast",
+    "cosine",
+    "in_batch_contrast",
+    "nt_xent",
+    "paired_cosine",
+    "soft_contrast",
+    "unit",
+]

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 Group = dist.ProcessGroup | None
+NO_ROWS = "the mean over a batch needs at least one row, and there is none"
 
 
 def world(group: Group = None) -> int:
@@ -50,19 +51,24 @@ def all_max(x: Float[Tensor, "*shape"], group: Group = None) -> Float[Tensor, "*
     return y
 
 
-def global_mean(x_b: Float[Tensor, "b"], group: Group = None) -> Float[Tensor, ""]:
+def global_mean(x_b: Float[Tensor, "b *row"], group: Group = None) -> Float[Tensor, "*row"]:
     """Mean over the rows of all ranks, equal on every rank; shares may be uneven, or empty on some ranks.
 
     Each own row gets the gradient R / (global number of rows), so that the average over ranks of the
     parameters' gradients is exactly that of the joined batch. Half precision is summed in float32.
     Raises ValueError if there is no row at all.
     """
-    x_b = x_b.float() if x_b.dtype in (torch.float16, torch.bfloat16) else x_b
+    wide_b = x_b.float() if x_b.dtype in (torch.float16, torch.bfloat16) else x_b
+    return mean_of_sum(wide_b.sum(0), len(x_b), group)
+
+
+def mean_of_sum(total: Float[Tensor, "*row"], count: int, group: Group = None) -> Float[Tensor, "*row"]:
+    """`global_mean` of `count` rows of this rank of which only the sum is known."""
     if world(group) > 1:
-        return _GlobalMean.apply(x_b, group)
-    if len(x_b) == 0:
-        raise ValueError("the mean over a batch needs at least one row, and this batch has 0")
-    return x_b.mean()
+        return _MeanOfSum.apply(total, count, group)
+    if count == 0:
+        raise ValueError(NO_ROWS)
+    return total / count
 
 
 def gather_rows(x_bD: Shaped[Tensor, "b *row"], group: Group = None) -> Shaped[Tensor, "B *row"]:
@@ -87,19 +93,19 @@ class _AllSum(torch.autograd.Function):
         return _summed(gradient, ctx.group), None
 
 
-class _GlobalMean(torch.autograd.Function):
+class _MeanOfSum(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x_b, group):
-        total, count = _summed(torch.stack([x_b.sum(), x_b.new_tensor(len(x_b))]), group)
-        if count == 0:
-            raise ValueError("the mean over a batch needs at least one row, and no rank has one")
-        ctx.rows, ctx.weight = len(x_b), world(group) / count
-        return total / count
+    def forward(ctx, total, count, group):
+        both = _summed(torch.cat([total.flatten(), total.new_tensor([count])]), group)
+        if both[-1] == 0:
+            raise ValueError(NO_ROWS)
+        ctx.weight = world(group) / both[-1]
+        return (both[:-1] / both[-1]).view_as(total)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, gradient):
-        return (gradient * ctx.weight).expand(ctx.rows), None
+        return gradient * ctx.weight, None, None
 
 
 class _GatherRows(torch.autograd.Function):
