@@ -1,0 +1,143 @@
+"""Documentation stays true: quoted lines and named files exist, numbers have a file, commands are those that run."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from sources import PACKAGE, REPOSITORY
+
+from lookalike.recipes.tables import METHODS
+
+PAGES = sorted(page for page in (REPOSITORY / "docs" / "methods").glob("*.md") if page.stem != "README")
+DOCUMENTS = [*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").rglob("*.md")]
+SECTIONS = (
+    "Equation and line",
+    "Views",
+    "The paper's recipe",
+    "Published numbers",
+    "Pitfalls",
+    "Deviations",
+    "Our numbers",
+)
+SET_UP = ("pip install -e '.[demo]' && lookalike demo", "pip install -e '.[test]' && pytest")
+
+
+def test_every_method_has_a_page_and_every_page_a_method():
+    assert {page.stem for page in PAGES} == set(METHODS)
+    index = (REPOSITORY / "docs" / "methods" / "README.md").read_text()
+    assert [page.name for page in PAGES if f"({page.name})" not in index] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_page_has_its_sections(page):
+    assert tuple(re.findall(r"^## (.+)$", page.read_text(), re.MULTILINE)) == SECTIONS
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_quoted_lines_stand_in_the_code(page):
+    rows = quoted_lines(page.read_text())
+    assert len(rows) >= 4
+    assert [f"{file}: {line}" for file, line in rows if not stands_in(line, (PACKAGE / file).read_text())] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_our_numbers_have_a_file(page):
+    assert unsupported(section(page.read_text(), "Our numbers"), REPOSITORY) == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(REPOSITORY).as_posix())
+def test_named_files_exist(document):
+    assert missing_files(document.read_text(), document.parent, REPOSITORY) == []
+
+
+def test_decisions_are_numbered_and_listed():
+    files = sorted(path.name for path in (REPOSITORY / "docs" / "decisions").glob("[0-9]*.md"))
+    index = (REPOSITORY / "docs" / "decisions" / "README.md").read_text()
+    assert [int(name[:4]) for name in files] == list(range(1, len(files) + 1))
+    assert re.findall(r"^\| \[\d{4}\]\((.+?)\)", index, re.MULTILINE) == files
+
+
+def test_the_set_up_commands_are_in_the_readme():
+    lines = (REPOSITORY / "README.md").read_text().splitlines()
+    assert [command for command in SET_UP if command not in lines] == []
+
+
+def test_the_example_of_parts_that_work_alone_runs():
+    blocks = re.findall(r"^```python\n(.+?)^```", (REPOSITORY / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    (example,) = (block for block in blocks if "Queue(" in block)
+    names: dict = {}
+    exec(example, names)
+    assert torch.equal(names["queue"].rows()[:32], names["k"])
+
+
+def test_continuous_integration_runs_the_test_command_of_the_readme():
+    steps = (REPOSITORY / ".ci" / "run").read_text()
+    install, test = SET_UP[1].split(" && ")
+    assert re.search(rf"^{re.escape(install)}$\n^{test}\b", steps, re.MULTILINE)
+
+
+def test_a_line_that_is_not_in_the_code_is_found():
+    code = "loss = soft_contrast(\n    q_BD,  # of view 1\n    mix=self.coefficient,\n)"
+    assert stands_in("soft_contrast(q_BD, mix=self.coefficient)", code)
+    assert not stands_in("soft_contrast(q_BD, mix=1.0)", code)
+    head = "## Equation and line\n\n| Equation | File | Line |\n|---|---|---|\n"
+    table = head + "| w | `a.py` | `w = 1` |\n\n## Views\n| w | `b.py` | `w` |"
+    assert quoted_lines(table) == [("a.py", "w = 1")]
+
+
+def test_a_number_without_a_file_is_found(tmp_path):
+    assert unsupported("None yet.", tmp_path) == []
+    assert unsupported("| CIFAR-10 k-NN | 80.1 |", tmp_path)
+    assert unsupported("| CIFAR-10 k-NN | 80.1 | `benchmarks/results/a.json` |", tmp_path)
+    (tmp_path / "benchmarks" / "results").mkdir(parents=True)
+    (tmp_path / "benchmarks" / "results" / "a.json").touch()
+    assert unsupported("| CIFAR-10 k-NN | 80.1 | `benchmarks/results/a.json` |", tmp_path) == []
+
+
+def test_a_missing_file_is_found(tmp_path):
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "a.md").touch()
+    assert missing_files("`docs/a.md`, `docs/NNNN-title.md`, `docs/x.md`, [a](docs/a.md#top)", tmp_path, tmp_path) == []
+    assert missing_files("`docs/b.md`", tmp_path, tmp_path) == ["docs/b.md"]
+    assert missing_files("[b](b.md)", tmp_path, tmp_path) == ["b.md"]
+
+
+def section(text: str, title: str) -> str:
+    return text.partition(f"## {title}\n")[2].partition("\n## ")[0]
+
+
+def quoted_lines(text: str) -> list[tuple[str, str]]:
+    """(file, line) of each row of the table of equations."""
+    rows = [row.split(" | ") for row in section(text, "Equation and line").splitlines() if row.startswith("| ")]
+    return [(file.strip(" `"), line.strip(" |").strip("`")) for _, file, line in rows[1:]]
+
+
+def stands_in(line: str, code: str) -> bool:
+    return squeezed(line) in squeezed(code)
+
+
+def squeezed(code: str) -> str:
+    """Code without comments, white space and trailing commas, so that a formatter may break lines."""
+    bare = re.sub(r"(^|\s)# .*", "", code, flags=re.MULTILINE)
+    return re.sub(r",([)\]}])", r"\1", re.sub(r"\s+", "", bare))
+
+
+def unsupported(text: str, root: Path) -> list[str]:
+    """Lines with a number that name no result file."""
+    lines = [line for line in text.splitlines() if re.search(r"\d", line) and not set(line) <= set("|-: ")]
+    results = [re.findall(r"benchmarks/results/[\w.-]+", line) for line in lines]
+    return [
+        line
+        for line, files in zip(lines, results, strict=True)
+        if not files or not all((root / f).is_file() for f in files)
+    ]
+
+
+def missing_files(text: str, folder: Path, root: Path) -> list[str]:
+    """Relative links, and paths in back-ticks that start at the root, which lead nowhere; `x` and NNNN are patterns."""
+    links = [link.partition("#")[0] for link in re.findall(r"\]\(([^):\s]+)\)", text)]
+    named = re.findall(r"`((?:src|tests|docs|benchmarks)/[\w./-]+)`", text)
+    patterns = re.compile(r"NNNN|(^|[/_])x\.")
+    lost = [link for link in links if link and not (folder / link).exists()]
+    return lost + [name for name in named if not patterns.search(name) and not (root / name).exists()]
