@@ -29,6 +29,16 @@ def test_every_method_has_a_page_and_every_page_a_method():
     assert [page.name for page in PAGES if f"({page.name})" not in index] == []
 
 
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_is_five_places(name):
+    assert (PACKAGE / "methods" / f"{name}.py").is_file()
+    assert METHODS[name].__module__ == f"lookalike.methods.{name}"
+    recipes = [file.read_text() for file in (PACKAGE / "recipes" / "library").glob("*.yaml")]
+    assert any(re.search(rf"^method:\s*(\{{|\n\s+)kind: {name}\b", recipe, re.MULTILINE) for recipe in recipes)
+    assert (REPOSITORY / "tests" / "methods" / f"test_{name}.py").is_file()
+    assert (REPOSITORY / "docs" / "methods" / f"{name}.md").is_file()
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_a_page_has_its_sections(page):
     assert tuple(re.findall(r"^## (.+)$", page.read_text(), re.MULTILINE)) == SECTIONS
