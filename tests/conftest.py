@@ -13,6 +13,8 @@ import torch  # noqa: E402
 
 from gloo import Gloo  # noqa: E402
 
+torch.set_num_threads(1)  # the tensors of tests are small: threads would only wait for one another
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 

@@ -81,4 +81,4 @@ def test_a_death_that_loses_a_checkpoint_is_noticed(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "killed" / "checkpoints")
     (tmp_path / "killed" / "metrics.jsonl").unlink()
     state, _ = run("sce", tmp_path / "killed", epochs=1.5)
-    assert not torch.equal(state["queue.keys"], unbroken[0]["queue.keys"])
+    assert not torch.equal(state["queue.rows_keys"], unbroken[0]["queue.rows_keys"])
