@@ -1,1 +1,43 @@
-"""data."""
+"""Images from folders, lists and data sets: opened, decoded, kept in memory, labelled; nothing learned."""
+
+from lookalike.data.cache import Cached, cached, pixels
+from lookalike.data.decode import Unreadable, decode, size
+from lookalike.data.images import Files, Folder, Images, Listing, Source
+from lookalike.data.labels import Labelled, labelled, labels
+from lookalike.data.memory import available_memory
+from lookalike.data.opening import open_source
+from lookalike.data.skipped import (
+    Found,
+    Skipped,
+    Skips,
+    TooManyUnreadable,
+    read_or_next,
+    replace_unreadable,
+)
+from lookalike.data.wrapped import Wrapped
+
+__all__ = [
+    "Cached",
+    "Files",
+    "Folder",
+    "Found",
+    "Images",
+    "Labelled",
+    "Listing",
+    "Skipped",
+    "Skips",
+    "Source",
+    "TooManyUnreadable",
+    "Unreadable",
+    "Wrapped",
+    "available_memory",
+    "cached",
+    "decode",
+    "labelled",
+    "labels",
+    "open_source",
+    "pixels",
+    "read_or_next",
+    "replace_unreadable",
+    "size",
+]
