@@ -457,9 +457,9 @@ def test_a_pickle_is_refused_and_not_executed(before, tmp_path, form):
     else:
         torch.save({"weight": Bomb(canary)}, target, _use_new_zipfile_serialization=form == "torch")
     checksums(folder, 2)
-    start = time.monotonic()
+    start = time.process_time()
     assert_only_first_is_left(before)
-    assert time.monotonic() - start < 1
+    assert time.process_time() - start < 1
     assert not canary.exists()
 
 

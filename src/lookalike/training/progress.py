@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TextIO
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
@@ -25,14 +25,14 @@ SHORT = 2.0  # seconds; what takes less needs no last word
 class Line:
     """The progress of training, and what is said meanwhile; a context manager that leaves the terminal tidy.
 
-    log: a file that gets every note and a plain line every 10 seconds; quiet: for ranks that print nothing;
-    stream: standard error by default.
+    log: a file that gets every note and a plain line every 10 seconds; quiet: for ranks that print nothing.
+    All goes to standard error; results alone belong to standard output.
     """
 
-    def __init__(self, *, log: Path | None = None, quiet: bool = False, stream: TextIO | None = None) -> None:
-        self.log, self.quiet, self.stream = log, quiet, stream or sys.stderr
-        self.console = Console(file=self.stream, highlight=False)
-        self.live = not quiet and self.stream.isatty() and not self.console.is_dumb_terminal
+    def __init__(self, *, log: Path | None = None, quiet: bool = False) -> None:
+        self.log, self.quiet = log, quiet
+        self.console = Console(file=sys.stderr, highlight=False)
+        self.live = not quiet and sys.stderr.isatty() and not self.console.is_dumb_terminal
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         self._first, self._total = 0, 0
