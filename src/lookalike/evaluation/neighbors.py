@@ -1,0 +1,76 @@
+"""Exact nearest neighbors by cosine, in tiles: the same answer for any tile size.
+
+Shapes: Q queries, N bank rows, D features, k neighbors.
+"""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Float32, Int64
+from torch import Tensor
+from torch.nn.functional import normalize
+
+BANK_TILE = 8192  # 256 x 8192 similarities stay in a processor's cache
+STEPS = 2**20  # similarities are kept in steps of 1 / STEPS, about the rounding error of a float32 product
+NEVER = torch.iinfo(torch.int64).min
+
+
+class Neighbors(NamedTuple):
+    """Per query, best first: bank rows and their cosine similarities, in steps of 2^-20."""
+
+    rows: Int64[Tensor, "Q k"]
+    similarity: Float32[Tensor, "Q k"]
+
+
+def nearest(
+    query_QD: Float[Tensor, "Q D"],
+    bank_ND: Float[Tensor, "N D"],
+    k: int,
+    *,
+    exclude_self: bool = True,
+    own: Int64[Tensor, "Q"] | None = None,
+    chunk: int = 256,
+) -> Neighbors:
+    """The k bank rows most similar to each query; of equally similar ones, the lowest rows. Rows need no unit norm.
+
+    With `exclude_self` a query is not its own neighbor, though its duplicates are: query i is bank row
+    own[i], or row i without `own`. Fewer columns come back where the bank holds fewer than k others.
+    `chunk` queries at a time. ValueError for k < 1, and if `exclude_self` cannot know which bank row a
+    query is.
+    """
+    if k < 1:
+        raise ValueError(f"k is {k}; ask for at least one neighbor")
+    if exclude_self and own is None:
+        if len(query_QD) != len(bank_ND):
+            raise ValueError(
+                f"{len(query_QD)} queries cannot be matched with {len(bank_ND)} bank rows to leave each query out; "
+                "pass `own`, the bank row of each query, or exclude_self=False"
+            )
+        own = torch.arange(len(bank_ND))
+    k = min(k, len(bank_ND) - int(exclude_self))
+    query_QD, bank_ND = normalize(query_QD.float(), dim=1), normalize(bank_ND.float(), dim=1)
+    own = own.to(bank_ND.device) if own is not None and exclude_self else None
+    tiles = range(0, len(query_QD), chunk)
+    found = [_best(query_QD[t : t + chunk], bank_ND, k, None if own is None else own[t : t + chunk]) for t in tiles]
+    keys_Qk = torch.cat(found) if found else torch.empty((0, k), dtype=torch.int64)
+    return _decode(keys_Qk, len(bank_ND))
+
+
+def _best(query_qD: Tensor, bank_ND: Tensor, k: int, own_q: Tensor | None) -> Tensor:
+    """Keys (q, k) of the best bank rows, best first: one integer holds the similarity and then the row."""
+    N = len(bank_ND)
+    best = torch.empty((len(query_qD), 0), dtype=torch.int64, device=bank_ND.device)
+    for start in range(0, N, BANK_TILE):
+        similarity = query_qD @ bank_ND[start : start + BANK_TILE].T
+        rows = torch.arange(start, start + similarity.shape[1], device=bank_ND.device)
+        keys = (similarity * STEPS).round().long() * N + (N - 1 - rows)  # the lower row has the higher key
+        if own_q is not None:
+            keys[own_q[:, None] == rows] = NEVER
+        keys = torch.cat([best, keys.topk(min(k, keys.shape[1]), dim=1).values], dim=1)
+        best = keys.topk(min(k, keys.shape[1]), dim=1).values
+    return best
+
+
+def _decode(keys_Qk: Tensor, N: int) -> Neighbors:
+    similarity = torch.div(keys_Qk, N, rounding_mode="floor").float() / STEPS
+    return Neighbors(rows=N - 1 - keys_Qk.remainder(N), similarity=similarity)
