@@ -28,6 +28,7 @@ def terminal(monkeypatch) -> Callable[[], Terminal]:
 
     def make() -> Terminal:
         monkeypatch.setenv("TERM", "xterm")
+        monkeypatch.setenv("COLUMNS", "200")
         monkeypatch.setattr(sys, "stderr", Terminal())
         return sys.stderr
 
@@ -228,6 +229,19 @@ def screen(text: str) -> list[str]:
             lines[row] = lines[row][:column].ljust(column) + char + lines[row][column + 1 :]
             column += 1
     return [line.rstrip() for line in lines if line.strip()]
+
+
+def test_between_two_rows_the_bar_goes_on_with_the_step(terminal, clock):
+    """At most five pictures a second, with the numbers of the last row."""
+    shown = terminal()
+    with Line() as line:
+        line.start(0, 40)
+        line.update(ROW | {"step": 10})
+        for step in range(11, 31):
+            clock.now += 0.0625
+            line.tick(step)
+        steps = [int(number) for number in re.findall(r"step (\d+)/40  loss 2\.5  1,234 images/s", shown.getvalue())]
+    assert steps == [10, 14, 18, 22, 26, 30]
 
 
 def test_the_terminal_is_tidied_after_an_error(terminal):
