@@ -6,11 +6,6 @@ less on it than on "best" and "median", which are by the clock.
 """
 
 import argparse
-import datetime
-import json
-import os
-import pathlib
-import platform
 import statistics
 import time
 
@@ -18,23 +13,7 @@ import torch
 from torch import Tensor
 
 from lookalike.transforms import Chain, Views, byol_pair, moco_v2, sce_weak_strong, simclr
-
-try:
-    from machine import facts
-except ImportError:
-
-    def facts() -> dict[str, object]:
-        """What the rates depend on."""
-        return {
-            "processor": platform.processor() or platform.machine(),
-            "cores": os.cpu_count(),
-            "load": os.getloadavg(),
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        }
-
-
-RESULTS = pathlib.Path(__file__).parent / "results"
+from machine import save
 
 
 def cases() -> dict[str, tuple[dict[str, Chain], list[Tensor]]]:
@@ -74,14 +53,11 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0, help="per case")
     seconds = parser.parse_args().seconds
     torch.set_num_threads(1)
-    result = {"machine": facts(), "threads": 1, "unit": "views per second", "cases": {}}
+    measured = {}
     for name, (plan, images) in cases().items():
-        row = result["cases"][name] = rates(plan, images, seconds)
+        row = measured[name] = rates(plan, images, seconds)
         print(f"{name:28}" + "".join(f"{key:>10} {row[key]:8,.0f}" for key in ("best", "median", "cpu")))
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"views-{datetime.date.today().isoformat()}.json"
-    path.write_text(json.dumps(result, indent=2) + "\n")
-    print(f"written: {path}")
+    print(f"written: {save('views', {'unit': 'views per second', 'cases': measured})}")
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ def check(plan, images):
         theirs = torch.stack([reference(images[row], chain, parameters.views[name], row) for row in range(count)])
         error = (pixels[name] - 255 * theirs).abs()
         assert error.mean() < 0.26  # of 255 levels: rounding to the nearest makes 0.25
-        assert error.max() < 0.56  # rounding makes 0.5, ending Gaussians at 4 sigma the rest
+        assert error.max() < 0.52  # rounding makes 0.5, ending Gaussians at 4 sigma the rest
 
 
 @pytest.mark.parametrize("plan", SMALL.values(), ids=SMALL)
