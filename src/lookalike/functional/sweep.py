@@ -14,7 +14,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 Backend: TypeAlias = Literal["auto", "attention", "tiles"]
-ROWS = 1024  # queries in one block
+ROWS = 1024  # queries in one block of tiles
+BIAS = 2**22  # entries of a tile's mask, as numbers, for attention
 
 
 class Swept(NamedTuple):
@@ -38,23 +39,23 @@ def sweep(
 ) -> Swept:
     """Softmax attention of q over (keys, keys) with its log-sum-exp, in memory that does not grow with N.
 
-    Computes in float64 if q is, else in float32; keys of another dtype are converted tile by tile. Safe for any
-    size of the logits. No gradient. Entries that are true in `mask` are ignored.
+    Computes in float64 if q is, else in float32; keys of another dtype are converted `tile` keys at a time. Safe for
+    any size of the logits. No gradient. Entries that are true in `mask` are ignored.
 
-    backend "attention" is torch's flash attention on the CPU, called with the keys as values; "tiles" is a loop
-    over `tile` keys at a time with a running maximum, which can do everything. "auto" takes attention whenever
-    it can: on the machine of benchmarks/results/engine-*.json it is up to a fifth faster, and it suffers less
-    from other load. Raises ValueError if attention is asked for what it cannot do.
+    backend "attention" is torch's flash attention for the CPU, called with the keys as values; "tiles" is a loop of
+    matrix products with a running maximum, for any device. "auto" takes attention on the CPU: it is the faster one
+    there, and by far where other processes (workers that decode images) compete for the cores, because it waits for
+    its threads once instead of at every tile (benchmarks/results/engine-*.json).
+    Raises ValueError if attention is asked for on another device.
     """
-    wide = torch.float64 if q_BD.dtype == torch.float64 else torch.float32
-    q_BD = q_BD.to(wide)
-    obstacle = _attention_obstacle(q_BD, keys_ND, mask)
-    if backend == "attention" and obstacle:
-        raise ValueError(f"backend 'attention' {obstacle}: use 'auto' or 'tiles'")
-    if obstacle or backend == "tiles":
-        with torch.autocast(q_BD.device.type, enabled=False):
-            return _tiles(q_BD, keys_ND, mask, tile)
-    return _attention(q_BD, keys_ND)
+    q_BD = q_BD.to(torch.float64 if q_BD.dtype == torch.float64 else torch.float32)
+    on_cpu = q_BD.device.type == "cpu"
+    if backend == "attention" and not on_cpu:
+        raise ValueError(f"backend 'attention' is for the CPU, and the queries are on {q_BD.device}: use 'auto'")
+    with torch.autocast(q_BD.device.type, enabled=False):
+        if on_cpu and backend != "tiles" and q_BD.numel():
+            return _attention(q_BD, keys_ND, mask, tile)
+        return _tiles(q_BD, keys_ND, mask, tile)
 
 
 def merge(a: Swept, b: Swept) -> Swept:
@@ -65,25 +66,30 @@ def merge(a: Swept, b: Swept) -> Swept:
     return Swept(log_sum_B, weight_a_B[:, None] * a.mean + weight_b_B[:, None] * b.mean)
 
 
-def _attention_obstacle(q_BD: Tensor, keys_ND: Tensor, mask: Tensor | None) -> str:
-    """Why the CPU's flash attention cannot be used; empty if it can."""
-    if q_BD.device.type != "cpu":
-        return f"runs on the CPU, not on {q_BD.device.type}"
-    if keys_ND.dtype != q_BD.dtype:
-        return f"needs keys of the computing dtype {q_BD.dtype}, not {keys_ND.dtype}"
-    if mask is not None:
-        return "takes no mask"
-    if keys_ND.stride(1) != 1:  # the kernel reads past it without an error (torch 2.14)
-        return "needs keys with contiguous rows"
-    if min(*q_BD.shape, *keys_ND.shape) == 0:  # the kernel divides by the sizes
-        return "needs at least one query, one key and one dimension"
-    return ""
+def _attention(q_BD: Tensor, keys_ND: Tensor, mask: Tensor | None, tile: int | None) -> Swept:
+    whole = mask is None and keys_ND.dtype == q_BD.dtype and keys_ND.stride(1) == 1
+    tile = tile or (max(len(keys_ND), 1) if whole else max(BIAS // len(q_BD), 256))
+    state = Swept(q_BD.new_full((len(q_BD),), -torch.inf), torch.zeros_like(q_BD))
+    for start in range(0, len(keys_ND), tile):
+        part = slice(start, start + tile)
+        keys_TD = keys_ND[part].to(q_BD.dtype)
+        if keys_TD.stride(1) != 1:  # the kernel reads strided rows wrongly, without an error (torch 2.14)
+            keys_TD = keys_TD.contiguous()
+        seen = _flash(q_BD, keys_TD, None if mask is None else mask[:, part])
+        state = seen if start == 0 else merge(state, seen)
+    return state
 
 
-def _attention(q_BD: Tensor, keys_ND: Tensor) -> Swept:
-    q, keys = q_BD.contiguous()[None, None], keys_ND[None, None]
-    mean, log_sum = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, keys, keys, scale=1.0)
-    return Swept(log_sum[0, 0], mean[0, 0])
+def _flash(q_BD: Tensor, keys_TD: Tensor, mask_BT: Tensor | None) -> Swept:
+    q, keys, bias = q_BD.contiguous()[None, None], keys_TD[None, None], None
+    if mask_BT is not None:
+        bias = (mask_BT * q_BD.new_tensor(torch.finfo(q_BD.dtype).min))[None, None]
+    flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    mean, log_sum = flash(q, keys, keys, attn_mask=bias, scale=1.0)
+    if mask_BT is None:
+        return Swept(log_sum[0, 0], mean[0, 0])
+    none_B = mask_BT.all(1)  # the kernel's answer for such rows is not that of an empty sum
+    return Swept(log_sum[0, 0].masked_fill(none_B, -torch.inf), mean[0, 0].masked_fill(none_B[:, None], 0.0))
 
 
 def _tiles(q_BD: Tensor, keys_ND: Tensor, mask: Tensor | None, tile: int | None) -> Swept:
