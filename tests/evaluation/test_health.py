@@ -103,6 +103,7 @@ def test_uniformity_in_tiles_equals_all_pairs():
     [
         ({"spread": 0.02, "cosine": 0.9996}, "complete collapse", "all images look alike (std 0.02 of what is healthy"),
         ({"cosine": 0.995, "spread": 0.11}, "complete collapse", "mean cosine 0.995"),
+        ({"rank": 1.5, "rows": 64}, "dimensional collapse", "rank 1.5 of 128"),
         ({"rank": 3.0}, "dimensional collapse", "rank 3.0 of 128"),
         ({"loss": math.log(4097), "uniform": math.log(4097)}, "uniform loss", "stays at 8.318"),
         ({"loss": 0.0002}, "zero loss", "The loss is 0.0002"),
@@ -126,7 +127,8 @@ def test_a_collapse_is_named_within_200_steps_of_readings_every_20():
     "changes",
     [
         {},
-        {"rank": 6.0, "rows": 200},  # too few rows to tell: the rank of N rows is at most N
+        {"rank": 6.0, "rows": 200},  # below 5 % of 128, but 200 rows cannot show more than 5 % of 100
+        {"rank": 1.0, "rows": 40},  # too few rows to tell
         {"rank": 7.0},
         {"spread": 0.12, "cosine": 0.98},
         {"loss": math.log(4097) - 0.2, "uniform": math.log(4097)},

@@ -22,7 +22,7 @@ from torch.nn.functional import normalize
 # limits are our choice.
 SPREAD = 0.1
 COSINE = 0.99
-RANK = 0.05  # of D, read only where N >= 2 D: the rank of N rows is at most N
+RANK = 0.05  # of D, and of N / 2 where that is less: the rank of N rows is at most N, and 40 rows never alarm
 PINNED = 0.005  # of the uniform loss
 ZERO = 1e-3
 RECOVERING = 1.1
@@ -145,7 +145,7 @@ def _alike(r: Reading) -> bool:
 
 
 def _flat(r: Reading) -> bool:
-    return r.rows >= 2 * r.dimensions and r.rank < RANK * r.dimensions
+    return r.rank < RANK * min(r.dimensions, r.rows / 2)
 
 
 def _pinned(r: Reading) -> bool:

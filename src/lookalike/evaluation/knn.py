@@ -1,4 +1,4 @@
-"""Weighted k-NN accuracy of features, the label-free backbone's quickest score.
+"""Weighted k-NN accuracy of features: nothing is trained, nothing is selected.
 
 Wu et al., "Unsupervised feature learning via non-parametric instance discrimination", 2018 (arXiv 1805.01978), 3.4:
 
