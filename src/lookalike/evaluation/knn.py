@@ -2,8 +2,7 @@
 
 Wu et al., "Unsupervised feature learning via non-parametric instance discrimination", 2018 (arXiv 1805.01978), 3.4:
 
-    vote(c) = sum over the k train rows most similar to a test row, of class c, of exp(similarity /
-    temperature)
+    vote(c) = sum of exp(similarity / temperature) over those of the k most similar train rows that are of class c
 
 Shapes: N train rows, M test rows, D features, C classes, k neighbors.
 """
