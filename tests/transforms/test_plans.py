@@ -30,6 +30,7 @@ SMALL = {
     "moco v2": moco_v2(32),
     "moco cifar": moco_cifar(),
     "byol": byol_pair(32),
+    "byol without blur": byol_pair(32, blur=False),
     "sce": sce_weak_strong(),
     "sce pair": sce_pair(32),
 }
@@ -94,6 +95,13 @@ def test_byol_pair_is_asymmetric():
     assert find(one, ColorJitter) == find(two, ColorJitter) == ColorJitter(0.4, 0.4, 0.2, 0.1, p=0.8)
 
 
+def test_byol_pair_without_blur_differs_in_nothing_else():
+    blurred, sharp = byol_pair(32), byol_pair(32, blur=False)
+    for name, chain in blurred.items():
+        assert sharp[name] == tuple(change for change in chain if not isinstance(change, GaussianBlur))
+        assert find(chain, GaussianBlur) is not None
+
+
 @pytest.mark.parametrize("plan", [*SMALL.values(), *LARGE.values()])
 def test_every_view_is_flipped(plan):
     assert all(find(chain, HorizontalFlip) == HorizontalFlip(0.5) for chain in plan.values())
@@ -109,3 +117,10 @@ def test_sce_multicrop_has_the_published_sizes_and_scales():
         "local/3": (128, (0.114, 0.571)),
         "local/4": (96, (0.086, 0.429)),
     }
+
+
+def test_sce_multicrop_shrinks_in_proportion():
+    assert [chain[0].size for chain in sce_multicrop(28).values()] == [28, 28, 24, 20, 16, 12]
+    for name, chain in sce_multicrop(28).items():
+        assert chain[0].scale == sce_multicrop()[name][0].scale
+        assert chain[1:] == sce_multicrop()[name][1:]

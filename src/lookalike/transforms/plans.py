@@ -40,13 +40,15 @@ def simclr(size: int = 224, strength: float = 1.0, blur: bool = True) -> dict[st
     return {"view/1": chain, "view/2": chain}
 
 
-def byol_pair(size: int = 224) -> dict[str, Chain]:
+def byol_pair(size: int = 224, blur: bool = True) -> dict[str, Chain]:
     """BYOL (Grill et al., 2020; google-deepmind/deepmind-research, byol): "view/1" blurred, "view/2" solarized.
 
-    Also the pair of Barlow Twins, and with scale (0.2, 1) and bilinear crops that of MoCo v3.
+    Also the pair of Barlow Twins, and with scale (0.2, 1) and bilinear crops that of MoCo v3. Without blur it is
+    solo-learn's pair on CIFAR-10.
     """
     crop = RandomResizedCrop(size, interpolation="bicubic")
-    return {"view/1": _first(crop, blur_taps(size)), "view/2": _second(crop, blur_taps(size))}
+    pair = {"view/1": _first(crop, blur_taps(size)), "view/2": _second(crop, blur_taps(size))}
+    return pair if blur else {name: _sharp(chain) for name, chain in pair.items()}
 
 
 def moco_v1(size: int = 224) -> dict[str, Chain]:
@@ -91,15 +93,15 @@ def sce_pair(size: int = 224) -> dict[str, Chain]:
     return {"global/1": _first(crop, 23), "global/2": _second(crop, 23)}
 
 
-def sce_multicrop() -> dict[str, Chain]:
+def sce_multicrop(size: int = 224) -> dict[str, Chain]:
     """SCE on ImageNet, 2x224 + 192 + 160 + 128 + 96 (CEA-LIST/SCE, five_crops_cpu and five_crops_gpu_sce).
 
     "global/1", "global/2" as in `sce_pair`; "local/1" to "local/4", largest first: blur half of the time, then
-    solarization.
+    solarization. With another size of the global views the local ones shrink in proportion.
     """
-    plan = sce_pair()
-    for number, (size, scale) in enumerate(SCE_LOCALS, start=1):
-        crop = RandomResizedCrop(size, scale)
+    plan = sce_pair(size)
+    for number, (side, scale) in enumerate(SCE_LOCALS, start=1):
+        crop = RandomResizedCrop(round(side * size / 224), scale)
         plan[f"local/{number}"] = (crop, *_byol_color(GaussianBlur(kernel=23, p=0.5)), Solarize())
     return plan
 
@@ -120,6 +122,10 @@ def _first(crop: RandomResizedCrop, kernel: int) -> Chain:
 
 def _second(crop: RandomResizedCrop, kernel: int) -> Chain:
     return (crop, *_byol_color(GaussianBlur(kernel=kernel, p=0.1)), Solarize())
+
+
+def _sharp(chain: Chain) -> Chain:
+    return tuple(transform for transform in chain if not isinstance(transform, GaussianBlur))
 
 
 def _byol_color(blur: GaussianBlur) -> Chain:
