@@ -43,7 +43,7 @@ class Items(Dataset):
         (PLANES, 3),
         [Image.fromarray(PIXELS), {"label": 3}],
     ],
-    ids=str,
+    ids=lambda item: type(item).__name__,
 )
 def test_every_kind_of_item_gives_the_same_pixels(item):
     source = open_source(Items(item))
