@@ -1,1 +1,36 @@
-"""recipes."""
+"""Recipes: the only layer that turns configuration into objects."""
+
+from lookalike.recipes.build import (
+    build_encoder,
+    build_method,
+    build_optimization,
+    build_views,
+    method_name,
+    view_size,
+)
+from lookalike.recipes.choose import Choice, choose
+from lookalike.recipes.load import dump, header, load, names, text, with_values
+from lookalike.recipes.schema import Recipe, RecipeError, nearest
+from lookalike.recipes.tables import METHODS, VIEWS
+
+__all__ = [
+    "METHODS",
+    "VIEWS",
+    "Choice",
+    "Recipe",
+    "RecipeError",
+    "build_encoder",
+    "build_method",
+    "build_optimization",
+    "build_views",
+    "choose",
+    "dump",
+    "header",
+    "load",
+    "method_name",
+    "names",
+    "nearest",
+    "text",
+    "view_size",
+    "with_values",
+]

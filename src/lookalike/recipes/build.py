@@ -1,7 +1,7 @@
 """From a recipe to objects: the only place where configuration becomes networks, methods, views and optimizers."""
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -50,49 +50,68 @@ def build_encoder(section: Backbone, *, channels: int, size: int, seed: int) -> 
 def build_method(recipe: Recipe, encoder: Encoder, images: int, say: Callable[[str], None]) -> Method:
     """The method with its heads, queue and schedules, on this encoder.
 
-    A queue larger than half the data set is capped, with a note. Raises RecipeError where the view plan lacks a view that
-    the method reads.
+    A queue larger than half the data set is capped, with a note. Raises RecipeError where heads do not fit one another,
+    batch statistics do not fit the batch, or the view plan lacks a view that the method reads.
     """
-    cast, section = METHODS[kind(recipe.method)], recipe.method
-    parts: dict[str, Any] = {}
-    dim = encoder.dim
+    cast, given = METHODS[method_name(recipe)], arguments(recipe.method)
     with seeded("heads", recipe.seed):
-        for name, value in arguments(section).items():
-            if isinstance(value, Head):
-                parts[name], dim = build_head(value, dim, name)
-        for name, value in arguments(section).items():
-            if name in parts:
-                continue
-            parts[name] = build_part(value, dim, wanted(cast)[name], recipe, images, say)
-        method = cast(encoder=encoder, **parts)
-    try:
-        with_batch_statistics(method, recipe.backbone.statistics)
-        for part in method.modules():
-            if isinstance(part, MomentumEncoder) and recipe.backbone.momentum_statistics != "same":
-                with_batch_statistics(part, recipe.backbone.momentum_statistics)
-    except ValueError as error:
-        raise RecipeError(f"backbone.statistics: {error}") from None
+        heads = build_heads({name: value for name, value in given.items() if isinstance(value, Head)}, encoder.dim)
+        dim = output(list(heads.values())[-1]) if heads else encoder.dim
+        others = {
+            name: build_part(value, dim, wanted(cast)[name], recipe, images, say)
+            for name, value in given.items()
+            if name not in heads
+        }
+        method = cast(encoder=encoder, **heads, **others)
+    settle_statistics(method, recipe)
     missing = {view for phase in method.plan(recipe.epochs) for view in phase.reads} - set(build_views(recipe).plan)
     if missing:
         raise RecipeError(
-            f"the method {kind(section)!r} reads the views {', '.join(sorted(missing))}, which views.kind "
+            f"the method {method_name(recipe)!r} reads the views {', '.join(sorted(missing))}, which views.kind "
             f"{kind(recipe.views)!r} does not make: choose another views.kind"
         )
     return method
 
 
-def build_head(section: Head, dim: int, name: str) -> tuple[nn.Sequential, int]:
-    """A head on `dim` numbers, and the dimension that it gives."""
-    try:
-        made = head(section.shape, dim, hidden=section.hidden, out=section.out)
-    except ValueError as error:
-        raise RecipeError(f"method.{name}.shape: {error}") from None
-    return made, [layer for layer in made if isinstance(layer, nn.Linear)][-1].out_features
+def build_heads(sections: Mapping[str, Head], dim: int) -> dict[str, nn.Sequential]:
+    """The heads one after another, the first on `dim` numbers. Raises RecipeError where their outputs differ."""
+    made: dict[str, nn.Sequential] = {}
+    for name, section in sections.items():
+        made[name] = head(section.shape, dim, hidden=section.hidden, out=section.out)
+        dim = output(made[name])
+    dims = {f"method.{name}": output(layers) for name, layers in made.items()}
+    if len(set(dims.values())) > 1:
+        listed = " and ".join(f"{name} gives {count} numbers" for name, count in dims.items())
+        raise RecipeError(f"{listed}, but their outputs are compared: give both the same `out`")
+    return made
 
 
-def build_part(
-    value: Any, dim: int, annotation: Any, recipe: Recipe, images: int, say: Callable[[str], None]
-) -> Any:
+def output(layers: nn.Sequential) -> int:
+    """How many numbers a head gives."""
+    return [layer for layer in layers if isinstance(layer, nn.Linear)][-1].out_features
+
+
+def settle_statistics(method: Method, recipe: Recipe) -> None:
+    """Puts BatchNorm under the recipe's policies. Raises RecipeError for one that does not exist or fit the batch."""
+    rows, momentum = recipe.batch // recipe.accumulate, recipe.backbone.momentum_statistics
+    copies = [part for part in method.modules() if isinstance(part, MomentumEncoder)]
+    policies: list[tuple[str, str, Sequence[nn.Module]]] = [("statistics", recipe.backbone.statistics, [method])]
+    policies += [] if momentum == "same" else [("momentum_statistics", momentum, copies)]
+    for key, policy, parts in policies:
+        try:
+            for part in parts:
+                with_batch_statistics(part, policy)
+        except ValueError as error:
+            raise RecipeError(f"backbone.{key}: {error}") from None
+        groups = int(policy.removeprefix("split:")) if policy.startswith("split:") else 1
+        if rows % groups or rows < 2 * groups:
+            raise RecipeError(
+                f"backbone.{key} = {policy!r} cuts {rows} images (batch / accumulate) into {groups} groups: "
+                f"choose a batch that is a multiple of {groups} and at least {2 * groups}"
+            )
+
+
+def build_part(value: Any, dim: int, annotation: Any, recipe: Recipe, images: int, say: Callable[[str], None]) -> Any:
     """A constructor's argument: a queue, a schedule, or the number itself."""
     if annotation is Queue:
         most = max(recipe.batch, images // 2)
@@ -104,13 +123,14 @@ def build_part(
     return value
 
 
-def build_optimization(recipe: Recipe) -> Optimization:
-    """Rates scaled to the batch, schedule and decay."""
-    section = recipe.optimizer
+def build_optimization(recipe: Recipe, say: Callable[[str], None] = lambda note: None) -> Optimization:
+    """Rates scaled to the batch, schedule and decay. A warm-up of more than half the run is shortened, with a note."""
+    section, warmup = recipe.optimizer, recipe.optimizer.warmup
     scaled = {"none": lambda rate, batch: rate, "linear": linear_scaled, "sqrt": sqrt_scaled}[section.scaling]
-    schedule: Schedule = Warmup(
-        epochs=section.warmup, shape=section.shape, milestones=section.milestones, per=section.per
-    )
+    if warmup > recipe.epochs / 2:
+        say(f"a warm-up of {warmup:g} epochs is too long for {recipe.epochs:g}: shortened to {recipe.epochs / 10:g}")
+        warmup = recipe.epochs / 10
+    schedule: Schedule = Warmup(epochs=warmup, shape=section.shape, milestones=section.milestones, per=section.per)
     return Optimization(
         name=section.kind,
         rate=scaled(section.rate, recipe.batch),
@@ -121,6 +141,11 @@ def build_optimization(recipe: Recipe) -> Optimization:
         lars_rate=section.lars_rate,
         clip=section.clip,
     )
+
+
+def method_name(recipe: Recipe) -> str:
+    """The name under which tables.METHODS lists the recipe's method."""
+    return kind(recipe.method)
 
 
 def kind(section: Section) -> str:

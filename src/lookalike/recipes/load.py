@@ -1,5 +1,6 @@
 """Recipes as text: the library, files, one level of `from:`, dotted overrides, and the resolved recipe written back."""
 
+import re
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from importlib import resources
@@ -21,30 +22,41 @@ def names() -> list[str]:
 def text(name: str) -> str:
     """A library recipe as it is written, with its header. Raises RecipeError naming the nearest one."""
     if name not in names():
-        raise RecipeError(f"there is no recipe {name!r}; the nearest is {nearest(name, names())!r}, all: lookalike recipes")
-    return (LIBRARY / f"{name}.yaml").read_text()
+        near = nearest(name, names())
+        raise RecipeError(f"there is no recipe {name!r}; the nearest is {near!r}, all: lookalike recipes")
+    return (LIBRARY / f"{name}.yaml").read_text(encoding="utf-8")
 
 
 def header(name: str) -> dict[str, str]:
-    """The first comment lines of a library recipe: paper, command, hardware, hours, claim."""
-    lines = [line[1:].strip() for line in text(name).splitlines() if line.startswith("#")]
-    return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines) if value}
+    """What the comment above a library recipe says: paper, command, hardware, hours, claim, choices.
+
+    A line is "# key: value"; one that is indented further goes on with the value before it.
+    """
+    said: dict[str, str] = {}
+    for line in text(name).splitlines():
+        if not line.startswith("#"):
+            break
+        if start := re.match(r"# (\w+): (.+)", line):
+            said[start[1]] = start[2]
+        elif said:
+            said[list(said)[-1]] += " " + line.lstrip("# ")
+    return said
 
 
 def load(name: str, overrides: Sequence[str] = ()) -> Recipe:
     """The typed recipe of a library name or a file, after dotted overrides ("method.temperature=0.2").
 
-    Raises RecipeError in one sentence: unknown recipe, bad YAML, more than one level of `from:`, unknown or impossible key.
+    Raises RecipeError in one sentence: unknown recipe, bad YAML, a second level of `from:`, unknown or impossible key.
     """
     raw = _raw(name)
     parent = raw.pop("from", None)
     if parent is not None:
-        below = _raw(str(parent))
+        below = _raw(_beside(name, str(parent)))
         if "from" in below:
             raise RecipeError(f"{name}: its `from: {parent}` has a `from:` of its own; one level is the limit")
         raw = merged(below, raw)
     for override in overrides:
-        raw = merged(raw, _override(override, raw))
+        raw = merged(raw, _override(override))
     return validated(raw, name)
 
 
@@ -53,8 +65,10 @@ def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
     result = deepcopy(dict(below))
     for key, value in above.items():
         old = result.get(key)
-        same = isinstance(old, Mapping) and isinstance(value, Mapping) and value.get("kind", old.get("kind")) == old.get("kind")
-        result[key] = merged(old, value) if same else deepcopy(value)
+        if isinstance(old, Mapping) and isinstance(value, Mapping) and _same_kind(old, value):
+            result[key] = merged(old, value)
+        else:
+            result[key] = deepcopy(value)
     return result
 
 
@@ -63,29 +77,62 @@ def dump(recipe: Recipe) -> str:
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
+def with_values(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
+    """The recipe with some values replaced, checked again."""
+    return validated(merged(recipe.model_dump(mode="json"), values), "the recipe")
+
+
+def _same_kind(below: Mapping[str, Any], above: Mapping[str, Any]) -> bool:
+    return above.get("kind", below.get("kind")) == below.get("kind")
+
+
+def _is_file(name: str) -> bool:
+    return name not in names() and (Path(name).suffix in (".yaml", ".yml") or Path(name).is_file())
+
+
+def _beside(name: str, parent: str) -> str:
+    """What `from: parent` means in the recipe `name`: files are found from the folder of the file that names them."""
+    return str(Path(name).parent / parent) if _is_file(name) and Path(parent).suffix else parent
+
+
 def _raw(name: str) -> dict[str, Any]:
-    path = Path(name)
-    if path.suffix in (".yaml", ".yml") or path.is_file():
-        if not path.is_file():
-            raise RecipeError(f"the recipe file {name} does not exist; library recipes have no suffix: lookalike recipes")
-        content = path.read_text()
-    else:
-        content = text(name)
+    """The keys of a recipe as they are written."""
     try:
+        content = Path(name).read_text(encoding="utf-8") if _is_file(name) else text(name)
+        node = yaml.compose(content, Loader=yaml.SafeLoader)
         raw = yaml.safe_load(content)
-    except yaml.YAMLError as error:
+    except FileNotFoundError:
+        hint = "library recipes have no suffix: lookalike recipes"
+        raise RecipeError(f"the recipe file {name} does not exist; {hint}") from None
+    except OSError as error:
+        raise RecipeError(f"the recipe file {name} cannot be read: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise RecipeError(f"{name} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(raw, dict):
         raise RecipeError(f"{name} holds no recipe: expected keys such as method, views, optimizer")
+    if doubled := _doubled(node):
+        raise RecipeError(f"{name} has the key {doubled!r} twice in one section: keep one of them")
     return raw
 
 
-def _override(override: str, raw: Mapping[str, Any]) -> dict[str, Any]:
+def _doubled(node: yaml.Node | None) -> str | None:
+    """A key that stands twice in one mapping, of which YAML would silently drop the first."""
+    if not isinstance(node, yaml.MappingNode):
+        return None
+    keys = [key.value for key, _ in node.value]
+    inside = (_doubled(value) for _, value in node.value)
+    return next((key for key in keys if keys.count(key) > 1), None) or next(filter(None, inside), None)
+
+
+def _override(override: str) -> dict[str, Any]:
     """'a.b=1' as {"a": {"b": 1}}."""
     path, equals, value = override.partition("=")
-    if not equals or not path:
+    if not equals or not all(path.split(".")):
         raise RecipeError(f"{override!r} is not an override: write key=value, for example epochs=100")
-    result: Any = yaml.safe_load(value)
+    try:
+        result: Any = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise RecipeError(f"{override!r} is not an override: {value!r} is not a YAML value") from None
     for part in reversed(path.split(".")):
         result = {part: result}
     return result

@@ -1,15 +1,16 @@
-"""What a recipe may say: typed, complete, one sentence per field; unknown keys are errors that name the nearest right one."""
+"""What a recipe may say: typed, complete, one sentence per field; an unknown key is an error that names the nearest."""
 
 import difflib
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator, model_validator
 from torch import nn
 
 from lookalike.functional.schedules import Clock, Constant, Cosine, Schedule
-from lookalike.modules import Queue
+from lookalike.modules import SHAPES, Queue
 from lookalike.recipes.tables import METHODS, VIEWS
 
 Auto = Literal["auto"]
@@ -20,16 +21,21 @@ class RecipeError(ValueError):
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 class Follow(Section):
-    """A schedule: how closely a momentum encoder follows."""
+    """A schedule: how closely a momentum encoder follows. One number stands for start and end."""
 
     start: float = Field(ge=0, le=1)
     """Momentum at the first step."""
     end: float = Field(ge=0, le=1)
     """Momentum at the last step; between them a cosine."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _constant(cls, value: Any) -> Any:
+        return {"start": value, "end": value} if isinstance(value, int | float | str) else value
 
 
 class Head(Section):
@@ -37,20 +43,33 @@ class Head(Section):
 
     shape: str
     """A name of modules.heads.SHAPES."""
-    hidden: int | None = Field(None, gt=0)
+    hidden: int | None = Field(default=None, gt=0)
     """Width of the hidden layers; null: the paper's."""
-    out: int | None = Field(None, gt=0)
+    out: int | None = Field(default=None, gt=0)
     """Dimension of the output; null: the paper's."""
 
+    @field_validator("shape")
+    @classmethod
+    def _known(cls, shape: str) -> str:
+        if shape not in SHAPES:
+            raise ValueError(f"there is no such head; the nearest is {nearest(shape, SHAPES)!r}")
+        return shape
 
-# how a recipe writes the parts that a method's constructor takes
+
+# how a recipe writes the parts that a method's constructor takes, and which of its numbers have bounds everywhere
 PARTS: dict[Any, Any] = {
     nn.Module: Head,
     nn.Module | None: Head | None,
     Queue: Annotated[int, Field(gt=0)],
     Schedule: Follow,
+    Sequence[str]: tuple[str, ...],
 }
-END = Clock(step=1, steps=1, epoch=1, epochs=1)
+BOUNDS: dict[str, Any] = {
+    "temperature": Field(gt=0),
+    "momentum_temperature": Field(gt=0),
+    "coefficient": Field(ge=0, le=1),
+}
+START, END = Clock(step=0, steps=1, epoch=0, epochs=1), Clock(step=1, steps=1, epoch=1, epochs=1)
 
 
 class Backbone(Section):
@@ -76,16 +95,16 @@ class Optimizer(Section):
     """Base learning rate, at the reference batch of `scaling`."""
     scaling: Literal["none", "linear", "sqrt"] = "none"
     """linear: rate x batch / 256; sqrt: rate x sqrt(batch); none: the rate as it stands."""
-    weight_decay: float = Field(0.0, ge=0)
-    momentum: float = Field(0.9, ge=0, lt=1)
+    weight_decay: float = Field(default=0.0, ge=0)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
     """Of SGD and LARS."""
     no_decay: Literal["nothing", "one_dimensional", "bias_and_norm"] = "nothing"
     """Parameters without weight decay and without LARS adaptation."""
     lars_rate: Literal["inside", "outside"] = "outside"
     """Whether LARS' velocity holds the learning rate (SimCLR's code) or not (BYOL, MoCo v3, SCE)."""
-    clip: float | None = Field(None, gt=0)
+    clip: float | None = Field(default=None, gt=0)
     """Largest norm of the gradient; null: no limit."""
-    warmup: float = Field(0.0, ge=0)
+    warmup: float = Field(default=0.0, ge=0)
     """Epochs of linear rise from zero."""
     shape: Literal["cosine", "steps", "constant"] = "cosine"
     milestones: tuple[float, ...] = ()
@@ -110,20 +129,20 @@ class Runtime(Section):
 class Saving(Section):
     """What is kept on the way."""
 
-    every: int = Field(1000, gt=0)
+    every: int = Field(default=1000, gt=0)
     """Steps between checkpoints."""
-    keep: int = Field(2, gt=0)
+    keep: int = Field(default=2, gt=0)
     """Checkpoints kept."""
-    log_every: int = Field(20, gt=0)
+    log_every: int = Field(default=20, gt=0)
     """Steps between lines of metrics.jsonl."""
 
 
 class Watching(Section):
     """What is measured while training, without changing it."""
 
-    health_every: int = Field(100, gt=0)
+    health_every: int = Field(default=100, gt=0)
     """Steps between looks for collapse."""
-    knn_every: float = Field(0.0, ge=0)
+    knn_every: float = Field(default=0.0, ge=0)
     """Epochs between online k-NN scores, where labels are given; 0: never."""
 
 
@@ -131,7 +150,7 @@ class Data(Section):
     """What is read."""
 
     channels: Literal[1, 3] = 3
-    max_bad: float = Field(0.001, ge=0, le=1)
+    max_bad: float = Field(default=0.001, ge=0, le=1)
     """Largest share of unreadable files before training stops."""
     cache: bool | Auto = "auto"
     """Keep decoded images in memory; auto: when they fit."""
@@ -152,9 +171,9 @@ class Recipe(Section):
     """Passes over the data."""
     batch: int = Field(gt=1)
     """Images per step, over all processes."""
-    accumulate: int = Field(1, gt=0)
+    accumulate: int = Field(default=1, gt=0)
     """Micro-batches per step; the contrast set and batch statistics are those of one micro-batch."""
-    seed: int = Field(0, ge=0)
+    seed: int = Field(default=0, ge=0)
     data: Data = Data()
     runtime: Runtime = Runtime()
     saving: Saving = Saving()
@@ -163,27 +182,33 @@ class Recipe(Section):
 
 def validated(raw: Mapping[str, Any], source: str) -> Recipe:
     """The typed recipe. Raises RecipeError: which key, what is wrong with it, the nearest right key."""
-    model = create_model(
-        "Recipe",
-        __base__=Recipe,
-        method=(_section(raw, "method", METHODS, source), ...),
-        views=(_section(raw, "views", VIEWS, source), ...),
-    )
+    model = _recipe(_kind(raw, "method", METHODS, source), _kind(raw, "views", VIEWS, source))
     try:
         return model.model_validate(raw)
     except ValidationError as error:
-        raise RecipeError("; ".join(_sentence(e, model, source) for e in error.errors()[:3])) from None
+        raise RecipeError(f"{source}: {'; '.join(_complaints(error, model)[:3])}") from None
 
 
-def _section(raw: Mapping[str, Any], name: str, table: Mapping[str, Callable], source: str) -> type[Section]:
-    """The typed section of what `kind` names in the table."""
+@cache
+def _recipe(method: str, views: str) -> type[Recipe]:
+    """The whole recipe's type for a method and a view plan; one type each, so that equal recipes compare equal."""
+    return create_model(
+        "Recipe",
+        __base__=Recipe,
+        method=(signature_section(method, METHODS[method]), ...),
+        views=(signature_section(views, VIEWS[views]), ...),
+    )
+
+
+def _kind(raw: Mapping[str, Any], name: str, table: Mapping[str, Callable], source: str) -> str:
+    """What `kind` names in the table."""
     section = raw.get(name)
     kind = section.get("kind") if isinstance(section, Mapping) else None
     if kind is None:
         raise RecipeError(f"{source}: the key '{name}.kind' is missing; it is one of {', '.join(table)}")
-    if kind not in table:
+    if str(kind) not in table:
         raise RecipeError(f"{source}: there is no {name} {kind!r}; the nearest is {nearest(str(kind), table)!r}")
-    return signature_section(str(kind), table[kind])
+    return str(kind)
 
 
 def signature_section(kind: str, function: Callable) -> type[Section]:
@@ -193,33 +218,69 @@ def signature_section(kind: str, function: Callable) -> type[Section]:
         if parameter.name == "encoder":
             continue  # made from the section `backbone`
         annotation, default = PARTS.get(parameter.annotation, parameter.annotation), parameter.default
+        if parameter.name in BOUNDS:
+            annotation = Annotated[annotation, BOUNDS[parameter.name]]
         if isinstance(default, Constant | Cosine):
-            default = Follow(start=default(Clock(step=0, steps=1, epoch=0, epochs=1)), end=default(END))
+            default = Follow(start=default(START), end=default(END))
         fields[parameter.name] = (annotation, ... if default is inspect.Parameter.empty else default)
     return create_model(kind, __base__=Section, **fields)
 
 
 def nearest(word: str, words: Iterable[str]) -> str:
     """The word of `words` that looks most like `word`."""
-    return max(words, key=lambda other: difflib.SequenceMatcher(None, word, other).ratio())
+    return max(words, key=lambda other: likeness(word, other))
 
 
-def _sentence(error: Mapping[str, Any], model: type[Section], source: str) -> str:
-    *outer, last = [str(part) for part in error["loc"]]
-    path = ".".join([*outer, last])
-    if error["type"] == "extra_forbidden":
-        near = ".".join([*outer, nearest(last, _fields(model, outer))])
-        return f"{source}: there is no key {path!r}; the nearest is {near!r}"
-    if error["type"] == "missing":
-        return f"{source}: the key {path!r} is missing"
-    reason = error["msg"][0].lower() + error["msg"][1:]
-    return f"{source}: {path} = {error['input']!r} is not possible: {reason}"
+def likeness(one: str, other: str) -> float:
+    return difflib.SequenceMatcher(None, one, other).ratio()
 
 
-def _fields(model: type[Section], path: Sequence[str]) -> list[str]:
-    """The keys that are allowed at a path."""
-    for part in path:
-        annotation = model.model_fields[part].annotation
-        choices = (annotation, *get_args(annotation))
-        model = next(choice for choice in choices if isinstance(choice, type) and issubclass(choice, Section))
-    return list(model.model_fields)
+def _complaints(error: ValidationError, model: type[Section]) -> list[str]:
+    """A sentence for each wrong key: first keys that do not exist, then impossible values, then missing keys."""
+    keys = list(_keys(model))
+    unknown, impossible, missing = list[str](), dict[str, str](), list[str]()
+    for one in error.errors():
+        path = ".".join(str(part) for part in one["loc"])
+        if one["type"] == "extra_forbidden":
+            unknown.append(path)
+        elif one["type"] == "missing":
+            missing.append(path)
+        else:
+            key = max((k for k in keys if f"{path}.".startswith(f"{k}.")), key=len, default=path)
+            reason = _reason(one, [k for k in keys if k.startswith(f"{key}.")])
+            start = f"{impossible[key]}, or " if key in impossible else f"{key} = {one['input']!r} is not possible: "
+            impossible[key] = start + reason
+    meant = {path: _meant(path, keys) for path in unknown}
+    return [
+        *(f"there is no key {path!r}; the nearest is {near!r}" for path, near in meant.items()),
+        *impossible.values(),
+        *(f"the key {path!r} is missing" for path in missing if path not in meant.values()),
+    ]
+
+
+def _reason(error: Mapping[str, Any], inside: Sequence[str]) -> str:
+    """What pydantic has against a value; `inside`: the keys below it, if it is a section."""
+    if error["type"] == "model_type":
+        return f"it is a section with the keys {', '.join(inside)}"
+    reason = error["msg"].removeprefix("Value error, ")
+    return reason[0].lower() + reason[1:]
+
+
+def _meant(path: str, keys: Sequence[str]) -> str:
+    """The key most like a path that does not exist, by its last word; of equals one of the same section."""
+    section, _, word = path.rpartition(".")
+
+    def score(key: str) -> float:
+        its_section, _, its_word = key.rpartition(".")
+        return likeness(word, its_word) + 0.1 * (section == its_section)
+
+    return max(keys, key=score)
+
+
+def _keys(model: type[Section], section: str = "") -> Iterator[str]:
+    """Every key that a recipe may have, dotted."""
+    for name, field in model.model_fields.items():
+        yield f"{section}{name}"
+        for part in (field.annotation, *get_args(field.annotation)):
+            if isinstance(part, type) and issubclass(part, Section):
+                yield from _keys(part, f"{section}{name}.")

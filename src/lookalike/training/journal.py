@@ -55,6 +55,7 @@ class Journal:
         self.steps += 1
         self.worked += time.perf_counter() - self.mark
         done = progress.run.step + 1
+        self.line.tick(done)
         if done % self.every and done != progress.run.steps:
             return
         elapsed = max(self.worked + self.waited, 1e-9)

@@ -49,39 +49,6 @@ class Metrics:
         return plain
 
 
-class Means:
-    """Running means of scalars between two log lines, kept on their device: adding never waits for it.
-
-    What is in the means is part of a run's state: `state` and `load` carry it over a restart.
-    """
-
-    def __init__(self) -> None:
-        self._sums: dict[str, Tensor] = {}
-        self._counts: dict[str, int] = {}
-
-    def add(self, values: Mapping[str, Tensor]) -> None:
-        """Adds one step's scalars; a name may be absent from some steps."""
-        for name, value in values.items():
-            value = value.detach().reshape(())
-            self._sums[name] = self._sums[name] + value if name in self._sums else value.clone()
-            self._counts[name] = self._counts.get(name, 0) + 1
-
-    def take(self) -> dict[str, float]:
-        """The means since the last call, with one wait for the device; starts anew."""
-        means = {name: total / self._counts[name] for name, total in self._sums.items()}
-        self._sums, self._counts = {}, {}
-        return {name: float(value) for name, value in fetch(means).items()}
-
-    def state(self) -> tuple[dict[str, Tensor], dict[str, int]]:
-        """("means/<name>" -> sum, name -> how many)."""
-        return {f"means/{name}": total for name, total in self._sums.items()}, dict(self._counts)
-
-    def load(self, tensors: Mapping[str, Tensor], counts: Mapping[str, int]) -> None:
-        """Takes up what `state` gave."""
-        self._counts = dict(counts)
-        self._sums = {name: tensors[f"means/{name}"].clone() for name in counts}
-
-
 def fetch(row: Mapping[str, Value]) -> dict[str, Any]:
     """The row with plain numbers for its scalar tensors, of any dtype, copied from each device at once."""
     scalars = {name: value.detach().reshape(()) for name, value in row.items() if isinstance(value, Tensor)}

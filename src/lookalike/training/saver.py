@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from lookalike.functional.collectives import agree
+from lookalike.functional.collectives import agree, rank
 from lookalike.training.checkpoint import Checkpoint, CheckpointError, Checkpoints
 from lookalike.training.optimizers import flat_state, load_flat_state
 from lookalike.training.runtime import Runtime
@@ -57,7 +57,12 @@ class Saver:
         streams: Streams,
     ) -> tuple[int, list[str]]:
         """Takes up the newest whole checkpoint: the step to go on with, and notes about torn ones. (0, []) without one."""
-        found = self.checkpoints.load() if self.checkpoints else None
+        if self.checkpoints is None:
+            return 0, []
+        if rank() == 0:
+            self.checkpoints.sweep()
+        agree(True)  # nobody reads while a killed process's leftovers go
+        found = self.checkpoints.load()
         if found is None:
             return 0, []
         weights = _under("method/", found.tensors)

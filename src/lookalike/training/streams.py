@@ -143,12 +143,14 @@ class Streams:
             index, seed=self.seed, epoch=(stretch.number, round), attempt=attempt, names=names
         )
         views = dict(self.views.render(images, parameters, names=plain)) if plain else {}
-        aux = {f"{name}/box": box for name, box in self.views.boxes(parameters, _sizes(images)).items()}
+        boxes = self.views.boxes(parameters, _sizes(images))
+        aux = {f"{name}/box": boxes[name] for name in plain}
         for name in partners:
             key = random.key("partner", self.seed, stretch.number, round, name, attempt)
             other = self.pairs[name].choose(index, key) if name in self.pairs else index
             pixels, other, missed = read_or_next(self.source, other, torch.arange(len(other)), stride=1)
             views |= self.views.render(pixels, parameters, names=[name])
+            aux[f"{name}/box"] = self.views.boxes(parameters, _sizes(pixels))[name]
             aux[f"{name}/partner"], skipped = other, [*skipped, *missed]
         return Part(views, index, position, aux, skipped)
 

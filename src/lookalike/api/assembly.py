@@ -1,0 +1,164 @@
+"""The cast of a run, put together from a recipe, images and a device: what `pretrain`, `resume` and `dry_run` share."""
+
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from lookalike.api.folder import RunFolder
+from lookalike.api.probes import HealthProbe, KnnProbe
+from lookalike.data import Images, Skips, Unreadable, cached, labels, read_or_next
+from lookalike.evaluation.features import fingerprint
+from lookalike.functional.collectives import rank, world
+from lookalike.modules import Encoder, load_weights
+from lookalike.recipes import (
+    Recipe,
+    build_encoder,
+    build_method,
+    build_optimization,
+    build_views,
+    view_size,
+    with_values,
+)
+from lookalike.training.checkpoint import Checkpoints
+from lookalike.training.journal import Journal
+from lookalike.training.loop import Probe, Training
+from lookalike.training.metrics import Metrics
+from lookalike.training.progress import Line
+from lookalike.training.runtime import Runtime
+from lookalike.training.saver import Saver
+from lookalike.training.streams import Streams
+from lookalike.training.trial import choose_runtime
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What is to be trained: folder None keeps nothing; init and label_spec as in `pretrain`."""
+
+    folder: RunFolder | None
+    recipe: Recipe
+    source: Images
+    init: str | None = None
+    label_spec: str | None = None
+    manifest: dict[str, Any] = field(default_factory=dict)
+
+
+def settle(job: Job, device: torch.device, line: Line) -> Recipe:
+    """The recipe with every "auto" decided, by the one-time trial where it must be measured."""
+    recipe = job.recipe
+    asked = recipe.runtime
+    threads = torch.get_num_threads() if asked.threads == "auto" else asked.threads
+    workers = 0 if asked.workers == "auto" and device.type == "cpu" else 4 if asked.workers == "auto" else asked.workers
+    torch.set_num_threads(threads)
+    size = view_size(recipe)
+    encoder = build_encoder(recipe.backbone, channels=recipe.data.channels, size=size, seed=recipe.seed)
+    share = min(128, recipe.batch // recipe.accumulate // world())
+    views = len(build_views(recipe).plan)
+    runtime, notes = choose_runtime(
+        encoder,
+        torch.zeros(max(2, share), recipe.data.channels, size, size, dtype=torch.uint8),
+        device=device,
+        precision=asked.precision,
+        channels_last=asked.channels_last,
+        compile=asked.compile,
+        passes=recipe.epochs * len(job.source) * views / max(2, share) / world(),
+    )
+    for note in notes:
+        line.say(note)
+    chosen = {
+        "device": device.type,
+        "precision": runtime.precision,
+        "channels_last": runtime.channels_last,
+        "compile": runtime.compile,
+        "workers": workers,
+        "threads": threads,
+    }
+    return with_values(recipe, {"runtime": chosen})
+
+
+def assemble(
+    job: Job, recipe: Recipe, device: torch.device, line: Line, stop: Callable[[], bool], begin: bool
+) -> Training:
+    """Everything that `train` needs, for a settled recipe; `begin`: weights of `init` are taken up."""
+    asked, size, folder = recipe.runtime, view_size(recipe), job.folder
+    torch.set_num_threads(asked.threads)
+    source = keep_in_memory(job.source, recipe, line)
+    encoder = build_encoder(recipe.backbone, channels=recipe.data.channels, size=size, seed=recipe.seed)
+    if begin and job.init is not None:
+        start_from(encoder, job.init)
+    found = labels(job.source, job.label_spec)[0] if job.label_spec else None
+    first = rank() == 0
+    skips = Skips(folder.skipped if folder and first else None, len(source), allowed=recipe.data.max_bad)
+    streams = Streams(
+        source=source,
+        views=build_views(recipe),
+        batch=recipe.batch,
+        accumulate=recipe.accumulate,
+        workers=asked.workers,
+        seed=recipe.seed,
+        labels=found,
+        rank=rank(),
+        world=world(),
+        skips=skips,
+    )
+    runtime = Runtime(
+        device=device, precision=asked.precision, channels_last=asked.channels_last, compile=asked.compile
+    )
+    metrics = Metrics(folder.metrics) if folder and first else None
+    checkpoints = Checkpoints(folder.path, keep=recipe.saving.keep) if folder else None
+    probes: list[Probe] = [HealthProbe(every=recipe.watching.health_every)]
+    if found is not None and recipe.watching.knn_every and first:
+        steps = len(source) // recipe.batch
+        every = recipe.watching.knn_every
+        probes.append(
+            KnnProbe(source, found, size=size, every=every, steps_per_epoch=steps, seed=recipe.seed, device=device)
+        )
+    return Training(
+        method=build_method(recipe, encoder, len(source), line.say),
+        streams=streams,
+        optimization=build_optimization(recipe),
+        runtime=runtime,
+        saver=Saver(checkpoints=checkpoints, every=recipe.saving.every, facts={"recipe": recipe.model_dump(mode="json")}),
+        journal=Journal(metrics, line, images=recipe.batch, every=recipe.saving.log_every, skips=skips),
+        probes=probes,
+        stop=stop,
+    )
+
+
+def keep_in_memory(source: Images, recipe: Recipe, line: Line) -> Images:
+    """The images decoded once, where they fit and the recipe wants it."""
+    if recipe.data.cache is False:
+        return source
+    done = 0
+    with line.track(f"Decoding {len(source):,} images", len(source)) as advance:
+
+        def hear(total: int, _: int) -> None:
+            nonlocal done
+            advance(total - done)
+            done = total
+
+        return cached(source, on_progress=hear)
+
+
+def start_from(encoder: Encoder, init: str) -> None:
+    """Weights of a run folder, FILE.safetensors or timm:NAME into the encoder."""
+    folder = RunFolder.at(init)
+    if folder is None:
+        load_weights(encoder, init)
+    else:
+        encoder.load_state_dict(folder.encoder().state_dict())
+
+
+def median_side(source: Images, probes: int = 64) -> int:
+    """Median of the shorter sides of some images, by their headers. Raises ValueError if none can be read."""
+    sides, step = [], max(1, len(source) // probes)
+    for index in range(0, len(source), step):
+        try:
+            sides.append(min(source.size(index)))
+        except Unreadable:
+            continue
+    if not sides:
+        raise ValueError(f"none of the {len(source)} images can be read: check that they open in an image viewer")
+    return int(statistics.median(sides))

@@ -1,0 +1,147 @@
+"""evaluate: honest scores of a trained encoder on labelled images, beside raw pixels and random weights."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from lookalike.api.folder import RunFolder
+from lookalike.data import Labelled, Skips, Source, cached, labelled, read_or_next
+from lookalike.evaluation import PROTOCOLS, Protocol, RawPixels, Score, extract, fingerprint, nearest, random_weights, vote
+from lookalike.recipes import view_size
+from lookalike.training.processes import pick
+from lookalike.training.progress import Line
+from lookalike.transforms import Views, eval_chain
+
+KNOWN = ("knn",)
+CHUNK = 256
+
+
+@dataclass(frozen=True)
+class Report:
+    """Scores by what was scored: "trained", "random weights", "raw pixels"; each carries its protocol."""
+
+    scores: dict[str, list[Score]]
+
+    @property
+    def best(self) -> Score:
+        """The trained encoder's score under the first protocol."""
+        return self.scores["trained"][0]
+
+    def lines(self) -> list[str]:
+        """One line per score, the trained encoder's last."""
+        order = sorted(self.scores, key=lambda name: name == "trained")
+        return [f"{name + ':':15} {score.line()}" for name in order for score in self.scores[name]]
+
+    def as_dict(self) -> dict[str, list[dict]]:
+        return {name: [score.as_dict() for score in scores] for name, scores in self.scores.items()}
+
+
+def evaluate(
+    run: str | PathLike[str],
+    data: str | PathLike[str],
+    *,
+    protocols: Sequence[str] = ("knn",),
+    references: bool = True,
+    device: str = "auto",
+    max_bad: float = 0.001,
+    quiet: bool = True,
+) -> Report:
+    """Scores the run's encoder on `data`: train/<class>/ and test/<class>/, or one folder of classes.
+
+    knn: cosine k-NN of backbone features of the central view, (k, T) of the field: (200, 0.1) and (20, 0.07).
+    The test images choose nothing; the backbone's fingerprint is equal before and after; an unreadable image is counted,
+    and no readable one is dropped. Raises ValueError in one sentence for an unknown protocol, labels that are missing, or
+    a folder that is no finished run.
+    """
+    unknown = [name for name in protocols if name not in KNOWN]
+    if unknown or not protocols:
+        raise ValueError(f"there is no protocol {', '.join(map(repr, unknown)) or 'given'}: known are {', '.join(KNOWN)}")
+    folder = RunFolder(Path(run))
+    encoder, recipe = folder.encoder(), folder.recipe()
+    halves = labelled(data, channels=recipe.data.channels)
+    place, size = pick(device), view_size(recipe)
+    models: dict[str, nn.Module] = {"trained": encoder}
+    if references:
+        models |= {"random weights": random_weights(encoder, recipe.seed), "raw pixels": RawPixels()}
+    with Line(quiet=quiet) as line:
+        sets = [Prepared(source, size, line, max_bad) for source in (halves.train, halves.test)]
+        scores = {}
+        for name, model in models.items():
+            before = fingerprint(model)
+            scores[name] = knn_scores(model.to(place), name, sets, halves, place, line, recipe)
+            if fingerprint(model) != before:
+                raise RuntimeError(f"evaluation changed {name}: this is a defect of lookalike, please report it")
+    return Report(scores)
+
+
+class Prepared:
+    """The central view of each readable image of a source, in order; labels belong to the images that are kept."""
+
+    def __init__(self, source: Source, size: int, line: Line, max_bad: float) -> None:
+        with line.track(f"Decoding {len(source):,} images", len(source)) as advance:
+            self.source = cached(source, on_progress=steps_of(advance))
+        self.views, self.line = Views({"center": eval_chain(size)}), line
+        self.skips = Skips(None, len(source), allowed=max_bad)
+        self.size = size
+
+    def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for index in torch.arange(len(self.source)).split(CHUNK):
+            images, found, skipped = read_or_next(self.source, torch.arange(len(self.source)), index, stride=CHUNK)
+            self.skips.add(skipped)
+            kept = found == index
+            if kept.any():
+                images = [image for image, keep in zip(images, kept, strict=True) if keep]
+                parameters = self.views.draw(index[kept], seed=0, epoch=(0, 0))
+                yield index[kept], self.views.render(images, parameters)["center"]
+
+
+def knn_scores(
+    model: nn.Module, name: str, sets: Sequence[Prepared], halves: Labelled, place: torch.device, line: Line, recipe
+) -> list[Score]:
+    """Both k-NN protocols from one search."""
+    features = []
+    for part, what in zip(sets, ("train", "test"), strict=True):
+        with line.track(f"{name}: {what} features", len(part.source)) as advance:
+            features.append(extract(model, part.batches(), device=place, on_progress=steps_of(advance)))
+    train, test = features
+    found = nearest(test.rows, train.rows, max(k for k, _ in PROTOCOLS), exclude_self=False)
+    labels = halves.train.labels[train.index], halves.test.labels[test.index]
+    scores = []
+    for k, temperature in PROTOCOLS:
+        result = vote(found, *labels, k=k, temperature=temperature, classes=len(halves.classes))
+        protocol = Protocol(
+            probe="knn",
+            n_train=result.n_train,
+            n_test=result.n_test,
+            features="pixels" if name == "raw pixels" else "backbone",
+            crop=f"center {sets[0].size} px",
+            settings={"k": result.k, "temperature": temperature},
+        )
+        trained = name == "trained"
+        scores.append(
+            Score(
+                value=result.accuracy,
+                protocol=protocol,
+                interval=result.interval,
+                seed=None if name == "raw pixels" else recipe.seed,
+                epochs=recipe.epochs if trained else None,
+                backbone=fingerprint(model) if name != "raw pixels" else "",
+            )
+        )
+    return scores
+
+
+def steps_of(advance):
+    """A callback that hears totals, for a progress bar that hears steps."""
+    done = 0
+
+    def hear(total: int, *_: int) -> None:
+        nonlocal done
+        advance(total - done)
+        done = max(done, total)
+
+    return hear

@@ -1,0 +1,137 @@
+"""A run folder: its fixed layout, what is written before training and after it, and the encoder that comes out."""
+
+import json
+import platform
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from lookalike.evaluation import fingerprint
+from lookalike.modules import Encoder
+from lookalike.recipes import Recipe, build_encoder, dump, load, view_size
+from lookalike.training.checkpoint import CheckpointError, load_weights, save_weights, write_atomic
+
+PACKAGES = ("lookalike", "torch", "torchvision", "timm", "numpy", "pillow", "safetensors")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """RUN/recipe.yaml, manifest.json, metrics.jsonl, log.txt, skipped.jsonl, checkpoints/, encoder.safetensors + .json."""
+
+    path: Path
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "log.txt"
+
+    @property
+    def skipped(self) -> Path:
+        return self.path / "skipped.jsonl"
+
+    @classmethod
+    def at(cls, path: str) -> "RunFolder | None":
+        """The run in the folder `path`, or None where it holds none."""
+        folder = cls(Path(path))
+        return folder if folder.begun() else None
+
+    def begun(self) -> bool:
+        return (self.path / "recipe.yaml").is_file()
+
+    def begin(self, recipe: Recipe, manifest: Mapping[str, Any]) -> None:
+        """Writes recipe and manifest, before there is any checkpoint."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_atomic(self.path / "recipe.yaml", dump(recipe).encode())
+        write_atomic(self.path / "manifest.json", (json.dumps(manifest, indent=2) + "\n").encode())
+
+    def recipe(self) -> Recipe:
+        """The resolved recipe. Raises ValueError where the folder is no run."""
+        if not self.begun():
+            raise ValueError(f"{self.path} is not a run: it has no recipe.yaml; give the folder that pretrain made")
+        return load(str(self.path / "recipe.yaml"))
+
+    def manifest(self) -> dict[str, Any]:
+        return json.loads((self.path / "manifest.json").read_text())
+
+    def finish(self, exports: Mapping[str, nn.Module], recipe: Recipe) -> list[Path]:
+        """Writes one weight file per role, and beside it what is needed to build the network again."""
+        files = []
+        for role, module in exports.items():
+            files.append(self.path / f"{role}.safetensors")
+            state = {name: tensor.detach().cpu() for name, tensor in module.state_dict().items()}
+            save_weights(files[-1], state)
+            card = {
+                "role": role,
+                "backbone": recipe.backbone.model_dump(),
+                "image_size": view_size(recipe),
+                "channels": recipe.data.channels,
+                "fingerprint": fingerprint(module),
+            }
+            write_atomic(self.path / f"{role}.json", (json.dumps(card, indent=2) + "\n").encode())
+        return files
+
+    def encoder(self, role: str = "encoder") -> Encoder:
+        """The trained network of a role, in eval mode. Raises ValueError where there is none yet, or it was changed."""
+        weights, recipe = self.path / f"{role}.safetensors", self.recipe()
+        if not weights.is_file():
+            roles = ", ".join(sorted(path.stem for path in self.path.glob("*.safetensors")))
+            raise ValueError(
+                f"{self.path} holds no trained {role} ({'it has ' + roles if roles else 'training has not finished'}): "
+                f"go on with lookalike pretrain --resume {self.path}"
+            )
+        encoder = build_encoder(
+            recipe.backbone, channels=recipe.data.channels, size=view_size(recipe), seed=recipe.seed
+        )
+        try:
+            encoder.load_state_dict(load_weights(weights))
+        except RuntimeError as error:
+            raise CheckpointError(f"{weights} does not fit {self.path / 'recipe.yaml'}: {error}") from None
+        card = json.loads((self.path / f"{role}.json").read_text())
+        if card["fingerprint"] != fingerprint(encoder):
+            raise CheckpointError(f"{weights} is not what training wrote: its fingerprint differs; restore the file")
+        return encoder.eval()
+
+    def finished(self) -> bool:
+        return any(self.path.glob("*.safetensors"))
+
+
+def new_folder(parent: Path, method: str) -> Path:
+    """parent/<method>-<n>, the first n that is free."""
+    number = 1
+    while (parent / f"{method}-{number}").exists():
+        number += 1
+    return parent / f"{method}-{number}"
+
+
+def facts() -> dict[str, Any]:
+    """What made this run: time, machine, versions, commit of the working folder if it is a repository."""
+    return {
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": {
+            "system": platform.platform(),
+            "processor": platform.processor() or platform.machine(),
+            "threads": torch.get_num_threads(),
+            "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        },
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in PACKAGES},
+        "git": _commit(),
+    }
+
+
+def _commit() -> str | None:
+    try:
+        found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return found.stdout.strip() or None

@@ -1,0 +1,233 @@
+"""pretrain, resume, dry_run: from images to a trained encoder in a run folder."""
+
+import resource
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lookalike.api.assembly import Job, assemble, median_side, settle
+from lookalike.api.folder import RunFolder, facts, new_folder
+from lookalike.api.run import Run
+from lookalike.data import Images, open_source
+from lookalike.functional.collectives import agree, rank
+from lookalike.recipes import Recipe, choose, dump, load, method_name
+from lookalike.training.loop import Stopped, train
+from lookalike.training.processes import pick, processes, spread_text
+from lookalike.training.progress import Line, duration
+
+MEGABYTE = 2**20
+
+
+def pretrain(
+    data: Any,
+    *,
+    method: str | None = None,
+    recipe: str | None = None,
+    overrides: Sequence[str] = (),
+    out: str | PathLike[str] | None = None,
+    init: str | None = None,
+    label_spec: str | None = None,
+    quiet: bool = True,
+) -> Run:
+    """Learns from the images of `data` and returns the finished run.
+
+    data: a folder (flat or nested), a list file, paths, or a torch data set. recipe: a library name or a file; without
+    one it is chosen by a printed rule from the images, the device and `method`. overrides: "key=value" with dotted keys.
+    out: the run folder (default runs/<method>-<n>). init: timm:NAME, FILE.safetensors or a run folder to start from.
+    label_spec: "folders" or a CSV file; labels are only watched, unless the method says that it learns from them.
+    Raises ValueError in one sentence for what a user can mend, loop.Stopped after a signal (saved, to be resumed).
+    """
+    settled, source, notes = _chosen(data, method, recipe, overrides)
+    with processes(settled.runtime.device) as device:
+        path = spread_text(str(out if out is not None else new_folder(Path("runs"), method_name(settled))))
+        folder = RunFolder(Path(path))
+        if folder.begun():
+            raise ValueError(f"{path} holds a run already: go on with --resume {path}, or choose another --out")
+        job = Job(folder=folder, recipe=settled, source=source, init=init, label_spec=label_spec)
+        with _line(folder, quiet) as line:
+            for note in notes:
+                line.say(note)
+            line.say(f"{len(source):,} images, run folder {path}")
+            whole = settle(job, device, line) if rank() == 0 else settled
+            if rank() == 0:
+                told = {"data": _told(data), "init": init, "labels": label_spec, "images": len(source)}
+                folder.begin(whole, {**told, "identity": source.identity(), **facts()})
+            agree(True)  # nobody reads the recipe before it is written
+            return _trained(job, folder.recipe(), device, line, begin=True)
+
+
+def resume(
+    run: str | PathLike[str], *, data: Any = None, allow_different_numerics: bool = False, quiet: bool = True
+) -> Run:
+    """Goes on where a run stands, bit for bit as if it had not stopped; a finished run is returned as it is.
+
+    data: the same images, where they have moved. Raises ValueError where they are not those of the run, or where this
+    machine cannot compute as the run did and `allow_different_numerics` is not given.
+    """
+    folder = RunFolder(Path(run))
+    recipe, manifest = folder.recipe(), folder.manifest()
+    with _line(folder, quiet) as line:
+        if folder.finished():
+            line.say(f"{folder.path} has finished: evaluate it with lookalike evaluate {folder.path} --data LABELLED")
+            return Run(folder.path)
+        place = manifest["data"] if data is None else data
+        if place is None:
+            raise ValueError(f"{folder.path} was trained on a data set in memory: resume it in Python with data=")
+        source = open_source(place, channels=recipe.data.channels)
+        if manifest["identity"] != source.identity():
+            raise ValueError(
+                f"the images are not those that {folder.path} began with ({manifest['images']:,} then, {len(source):,} "
+                "now, or other sizes): restore them, or start a new run with --init"
+            )
+        if allow_different_numerics:
+            recipe = _device_here(recipe)
+        else:
+            _demand_same_numerics(recipe, manifest)
+        with processes(recipe.runtime.device) as device:
+            line.quiet = line.quiet or rank() > 0
+            job = Job(folder=folder, recipe=recipe, source=source, init=None, label_spec=manifest["labels"])
+            return _trained(job, recipe, device, line, begin=False)
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What a run would be: its resolved recipe, the rule's reasons, peak memory, images per second, hours."""
+
+    recipe: str
+    reasons: tuple[str, ...]
+    megabytes: float
+    images_per_second: float
+    hours: float
+
+
+def dry_run(
+    data: Any, *, method: str | None = None, recipe: str | None = None, overrides: Sequence[str] = (), steps: int = 4
+) -> Preview:
+    """Trains `steps` steps and keeps nothing: what the run would need. Raises as `pretrain` does."""
+    settled, source, notes = _chosen(data, method, recipe, overrides)
+    asked = Countdown(steps)
+    with _line(None, True) as line:
+        device = pick(settled.runtime.device)
+        job = Job(folder=None, recipe=settled, source=source)
+        whole = settle(job, device, line)
+        training = assemble(job, whole, device, line, stop=asked, begin=True)
+        try:
+            train(training, whole.epochs)
+        except Stopped:
+            pass
+    seconds = asked.seconds()
+    speed = whole.batch / seconds
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / MEGABYTE
+    return Preview(dump(whole), tuple(notes), memory, speed, whole.epochs * len(source) / speed / 3600)
+
+
+class Countdown:
+    """Asks to stop after some steps, and knows how long all but the first took."""
+
+    def __init__(self, steps: int) -> None:
+        self.steps, self.times = steps, list[float]()
+
+    def __call__(self) -> bool:
+        self.times.append(time.perf_counter())
+        return len(self.times) >= self.steps
+
+    def seconds(self) -> float:
+        """Per step; the first one is slow for reasons of its own."""
+        return (self.times[-1] - self.times[0]) / max(1, len(self.times) - 1) or 1e-3
+
+
+def _chosen(
+    data: Any, method: str | None, recipe: str | None, overrides: Sequence[str]
+) -> tuple[Recipe, Images, list[str]]:
+    """The recipe, by name or by the rule; the images; what to say about the choice."""
+    if recipe is not None:
+        settled = load(recipe, overrides)
+        if method is not None and method != method_name(settled):
+            raise ValueError(f"the recipe {recipe} is for {method_name(settled)}, not {method}: leave one of the two out")
+        return settled, open_source(data, channels=settled.data.channels), [f"recipe {recipe}"]
+    source = open_source(data)
+    device = next((o.partition("=")[2] for o in overrides if o.startswith("runtime.device=")), "auto")
+    choice = choose(method, side=median_side(source), images=len(source), device=pick(device).type)
+    settled = load(choice.recipe, (*choice.overrides, *overrides))
+    if settled.data.channels != source.channels:
+        source = open_source(data, channels=settled.data.channels)
+    return settled, source, [f"recipe {choice.recipe}: {reason}" for reason in choice.reasons]
+
+
+def _trained(job: Job, recipe: Recipe, device: torch.device, line: Line, begin: bool) -> Run:
+    assert job.folder is not None
+    if len(job.source) < 2:
+        raise ValueError("one image is not enough to learn what makes images alike: give at least 2, better thousands")
+    with _asked_to_stop() as asked:
+        training = assemble(job, recipe, device, line, stop=asked, begin=begin)
+        try:
+            train(training, recipe.epochs)
+        except Stopped as stopped:
+            line.say(f"{stopped}; go on with: lookalike pretrain --resume {job.folder.path}")
+            raise
+    if rank() == 0:
+        files = job.folder.finish(training.method.exports(), recipe)
+        if training.journal.skips:
+            line.say(f"{len(training.journal.skips)} unreadable images were skipped: {job.folder.skipped}")
+        line.say(f"wrote {', '.join(map(str, files))}")
+        line.say(f"next: lookalike evaluate {job.folder.path} --data LABELLED")
+    agree(True)
+    return Run(job.folder.path)
+
+
+@contextmanager
+def _asked_to_stop() -> Iterator[Any]:
+    """A function that says whether SIGTERM or Ctrl-C asked to stop; a second Ctrl-C stops at once."""
+    asked: list[int] = []
+
+    def note(number: int, frame: Any) -> None:
+        if asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        asked.append(number)
+
+    try:
+        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not the main thread: there signals are somebody else's
+        before = {}
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _demand_same_numerics(recipe: Recipe, manifest: dict[str, Any]) -> None:
+    here, there = torch.__version__, manifest["versions"]["torch"]
+    differences = [] if here.split("+")[0] == there.split("+")[0] else [f"torch is {here} and was {there}"]
+    if recipe.runtime.device == "cuda" and not torch.cuda.is_available():
+        differences.append("there is no CUDA device and the run used one")
+    if differences:
+        raise ValueError(
+            f"the run cannot go on bit for bit ({'; '.join(differences)}): restore that, or accept other rounding with "
+            "--allow-different-numerics"
+        )
+
+
+def _device_here(recipe: Recipe) -> Recipe:
+    if recipe.runtime.device == "cuda" and not torch.cuda.is_available():
+        return recipe.model_copy(update={"runtime": recipe.runtime.model_copy(update={"device": "cpu"})})
+    return recipe
+
+
+def _line(folder: RunFolder | None, quiet: bool) -> Line:
+    if folder is not None and rank() == 0:
+        folder.path.mkdir(parents=True, exist_ok=True)
+    return Line(log=folder.log if folder and rank() == 0 else None, quiet=quiet or rank() > 0)
+
+
+def _told(data: Any) -> str | None:
+    """How a resumed run finds the images again; None for what lives in memory."""
+    return str(Path(data).absolute()) if isinstance(data, str | PathLike) else None

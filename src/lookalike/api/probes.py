@@ -1,0 +1,73 @@
+"""What is watched while training, without changing it: collapse, and k-NN accuracy where labels are given."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from lookalike.data import Source, read_or_next
+from lookalike.evaluation import PROTOCOLS, Reading, diagnose, extract, health, knn
+from lookalike.methods.method import Method, Progress, Step
+from lookalike.transforms import Views, eval_chain
+
+BANK, QUERIES = 10_000, 2_000  # most images of an online k-NN score
+
+
+class HealthProbe:
+    """Reads the projections every `every` steps; says once, in plain words, what is wrong with them."""
+
+    def __init__(self, *, every: int) -> None:
+        self.every = every
+        self.readings: list[Reading] = []
+        self.named: set[str] = set()
+
+    def due(self, progress: Progress) -> bool:
+        return progress.updated and (progress.run.step + 1) % self.every == 0
+
+    def look(self, method: Method, steps: Sequence[Step], progress: Progress) -> Mapping[str, float | str]:
+        step = steps[0]
+        if not step.projections or step.loss is None:
+            return {}
+        rows = next(iter(step.projections.values()))
+        seen = health(rows.float())
+        reading = Reading(step=progress.run.step, loss=float(step.loss), **seen)
+        self.readings = [*self.readings[-50:], reading]
+        values: dict[str, float | str] = {name: float(seen[name]) for name in ("spread", "rank", "cosine")}
+        found = diagnose(self.readings)
+        if found and found.cause not in self.named:
+            self.named.add(found.cause)
+            values["collapse"] = f"step {progress.run.step + 1}: {found.sentence}"
+        return values
+
+
+class KnnProbe:
+    """k-NN accuracy of the encoder every `every` epochs: some labelled training images against others of them."""
+
+    def __init__(
+        self, source: Source, labels: Tensor, *, size: int, every: float, steps_per_epoch: int, seed: int, device: torch.device
+    ) -> None:
+        self.source, self.labels, self.device = source, labels, device
+        self.every = max(1, round(every * steps_per_epoch))
+        self.views = Views({"center": eval_chain(size)})
+        order = torch.randperm(len(source), generator=torch.Generator().manual_seed(seed))
+        queries = min(QUERIES, len(source) // 5)
+        self.queries, self.bank = order[:queries], order[queries : queries + BANK]
+
+    def due(self, progress: Progress) -> bool:
+        done = progress.run.step + 1
+        return done % self.every == 0 or done == progress.run.steps
+
+    def look(self, method: Method, steps: Sequence[Step], progress: Progress) -> Mapping[str, float | str]:
+        (encoder, *_) = method.exports().values()
+        bank, queries = (extract(encoder, self.batches(part), device=self.device) for part in (self.bank, self.queries))
+        k, temperature = PROTOCOLS[0]
+        result = knn(
+            bank.rows, self.labels[bank.index], queries.rows, self.labels[queries.index], k=k, temperature=temperature
+        )
+        text = f"epoch {progress.run.epoch:.1f}: online knn {100 * result.accuracy:.1f} % (k={result.k}, T={temperature})"
+        return {"knn": result.accuracy, "says": text}
+
+    def batches(self, part: Tensor):
+        for place in torch.arange(len(part)).split(256):
+            images, index, _ = read_or_next(self.source, part, place, stride=256)
+            yield index, self.views.render(images, self.views.draw(index, seed=0, epoch=(0, 0)))["center"]

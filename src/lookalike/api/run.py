@@ -1,0 +1,41 @@
+"""A run in Python: what `pretrain` returns, and what a run folder can be opened as."""
+
+import json
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from lookalike.api.evaluate import Report, evaluate
+from lookalike.api.folder import RunFolder
+from lookalike.modules import Encoder
+from lookalike.recipes import Recipe
+
+
+class Run:
+    """A run folder. `encoder` maps (B, C, H, W) pixels, uint8 or floats in [0, 1], to features (B, D)."""
+
+    def __init__(self, folder: str | PathLike[str]) -> None:
+        self.folder = RunFolder(Path(folder))
+        self.recipe: Recipe = self.folder.recipe()
+
+    @property
+    def path(self) -> Path:
+        return self.folder.path
+
+    @property
+    def encoder(self) -> Encoder:
+        """The trained network, in eval mode. Raises ValueError while training has not finished."""
+        return self.folder.encoder()
+
+    @property
+    def metrics(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl."""
+        return [json.loads(line) for line in self.folder.metrics.read_text().splitlines()]
+
+    def evaluate(self, data: str | PathLike[str], protocols: Sequence[str] = ("knn",)) -> Report:
+        """Scores on labelled images, beside raw pixels and random weights: see `lookalike.evaluate`."""
+        return evaluate(self.path, data, protocols=protocols)
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r})"

@@ -1,0 +1,92 @@
+"""The one-time trial that picks precision, memory format and compilation: measured on the network and batch of the run."""
+
+import time
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from dataclasses import replace
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from lookalike.training.runtime import Precision, Runtime
+
+Auto = Literal["auto"]
+GAIN = 0.9  # half precision or compilation must take at most this share of the time
+COMPILE_ABOVE = 1800.0  # seconds of expected training below which compiling does not pay
+
+
+def choose_runtime(
+    encoder: nn.Module,
+    pixels: Tensor,
+    *,
+    device: torch.device,
+    precision: Precision | Auto,
+    channels_last: bool | Auto,
+    compile: bool | Auto,
+    passes: float,
+) -> tuple[Runtime, list[str]]:
+    """The runtime with every "auto" decided, and one sentence per decision.
+
+    Forward and backward of a copy of `encoder` on `pixels` (B, C, H, W) are timed; `passes` is how many such passes the
+    run will make. Nothing random is consumed and the encoder is left alone. Where nothing is "auto", nothing is timed.
+    """
+    formats = [False, True] if channels_last == "auto" else [channels_last]
+    precisions: Sequence[Precision] = ["fp32", "bf16"] if precision == "auto" else [precision]
+    choices = [Runtime(device=device, precision=p, channels_last=f) for p in precisions for f in formats]
+    notes: list[str] = []
+    seconds = {choice: 0.0 for choice in choices}
+    if len(choices) > 1 or compile == "auto":
+        seconds = {choice: _seconds(encoder, pixels, choice) for choice in choices}
+    best = _best(seconds)
+    if len(choices) > 1:
+        shown = ", ".join(f"{_name(choice)} {1e3 * took:.0f} ms" for choice, took in seconds.items())
+        notes.append(f"computing in {_name(best)}: forward and backward of {len(pixels)} views take {shown}")
+    if compile != "auto":
+        return replace(best, compile=compile), notes
+    if seconds[best] * passes < COMPILE_ABOVE:
+        return best, [*notes, "not compiled: training is too short for it to pay"]
+    compiled = replace(best, compile=True)
+    try:
+        took = _seconds(encoder, pixels, compiled)
+    except Exception as error:  # a compiler may be missing or refuse the network in many ways: then we do without
+        return best, [*notes, f"not compiled: torch.compile failed here ({type(error).__name__})"]
+    notes.append(f"compiled forward and backward take {took / seconds[best]:.0%} of the time")
+    return (compiled if took < GAIN * seconds[best] else best), notes
+
+
+def _best(seconds: dict[Runtime, float]) -> Runtime:
+    """The fastest; half precision only where it clearly pays."""
+    full = min((c for c in seconds if c.half is None), key=seconds.__getitem__, default=None)
+    best = min(seconds, key=seconds.__getitem__)
+    return full if full is not None and seconds[best] > GAIN * seconds[full] else best
+
+
+def _seconds(encoder: nn.Module, pixels: Tensor, runtime: Runtime) -> float:
+    """The shortest of three passes after a warm-up, with weights and statistics of a copy."""
+    net = deepcopy(encoder).to(runtime.device).train()
+    net = net.to(memory_format=torch.channels_last) if runtime.channels_last else net
+    if runtime.compile:
+        net.compile()
+    pixels = pixels.to(runtime.device)
+
+    def once() -> None:
+        with runtime.autocast():
+            rows = net(pixels)
+        rows.float().square().mean().backward()
+        net.zero_grad()
+
+    once()
+    return min(_timed(once, runtime.device) for _ in range(3))
+
+
+def _timed(once: Callable[[], None], device: torch.device) -> float:
+    start = time.perf_counter()
+    once()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start
+
+
+def _name(runtime: Runtime) -> str:
+    return f"{runtime.precision}{' channels_last' if runtime.channels_last else ''}"
