@@ -4,10 +4,11 @@ Writes benchmarks/results/engine-<date>.json and prints it:
 
     speed           loss and gradient of MoCo and SCE, B = 256, N = 262,144, D = 128, float32, two threads; the engine
                     and plain torch take turns in one process, and `ratio` is plain / engine of the same turn
+    one_thread      the same on one thread, in processor time, which other work on the machine does not lengthen
     gradient_error  of the engine in float32 against full matrices in float64, relative
     memory_MiB      the highest resident memory during a call above that before it, in a process of its own
-    keys            time and memory for N = 2^14 ... 2^20
-    backends        attention against tiles for other B and D, for half-precision keys and for a mask
+    keys            time (one thread, processor time) and memory for N = 2^14 ... 2^20
+    backends        attention against tiles for other B and D, for half-precision keys and for a mask; two threads
     in_batch        NT-Xent of 4,096 pairs, against plain torch
 
 Times are milliseconds: median, fastest and slowest of `repeats`. Memory is the kernel's high-water mark: Linux only.
@@ -101,14 +102,19 @@ CALLS: dict[str, Callable[[Problem], object]] = {
 }
 
 
-def turns(calls: Mapping[str, Callable[[Problem], object]], given: Problem, repeats: int) -> dict[str, list[float]]:
+def turns(
+    calls: Mapping[str, Callable[[Problem], object]],
+    given: Problem,
+    repeats: int,
+    now: Callable[[], float] = time.perf_counter,
+) -> dict[str, list[float]]:
     """Milliseconds of each call; the calls take turns, the first turn is left out."""
     clock: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(repeats + 1):
         for name, call in calls.items():
-            start = time.perf_counter()
+            start = now()
             call(given)
-            clock[name].append(1e3 * (time.perf_counter() - start))
+            clock[name].append(1e3 * (now() - start))
     return {name: times[1:] for name, times in clock.items()}
 
 
@@ -120,13 +126,20 @@ def summaries(clock: dict[str, list[float]]) -> dict[str, dict[str, float]]:
     return {name: summary(values) for name, values in clock.items()}
 
 
-def speed(repeats: int) -> dict[str, object]:
+def speed(repeats: int, now: Callable[[], float] = time.perf_counter) -> dict[str, object]:
     given, table = problem(B, N, D), {}
     for method in METHODS:
-        clock = turns({name: CALLS[f"{method}, {name}"] for name in ("plain", "engine")}, given, repeats)
+        clock = turns({name: CALLS[f"{method}, {name}"] for name in ("plain", "engine")}, given, repeats, now)
         ratios = [slow / fast for slow, fast in zip(clock["plain"], clock["engine"], strict=True)]
         table[method] = summaries(clock) | {"ratio": summary(ratios)}
     return {"B": B, "N": N, "D": D, **table}
+
+
+def on_one_thread(call: Callable[[], object]) -> object:
+    torch.set_num_threads(1)
+    result = call()
+    torch.set_num_threads(THREADS)
+    return result
 
 
 def gradient_error() -> dict[str, float]:
@@ -164,7 +177,8 @@ def resident(field: str) -> int:
 def growth(repeats: int) -> list[dict[str, object]]:
     table: list[dict[str, object]] = []
     for keys in (2**exponent for exponent in range(14, 21)):
-        clock = turns({method: CALLS[f"{method}, engine"] for method in METHODS}, problem(B, keys, D), repeats)
+        calls = {method: CALLS[f"{method}, engine"] for method in METHODS}
+        clock = turns(calls, problem(B, keys, D), repeats, time.process_time)
         ns_per_key = {method: round(1e6 * min(times) / keys, 1) for method, times in clock.items()}
         memory = {method: peak(f"{method}, engine", B, keys, D) for method in METHODS}
         table.append({"N": keys, **summaries(clock), "fastest_ns_per_key": ns_per_key, "memory_MiB": memory})
@@ -188,7 +202,10 @@ def backends(repeats: int) -> list[dict[str, object]]:
 def in_batch(repeats: int) -> dict[str, object]:
     calls = {name: call for name, call in CALLS.items() if name.startswith("nt_xent")}
     memory = {name: peak(name, 4096, 1, D) for name in calls}
-    return {"pairs": 4096, "D": D, **summaries(turns(calls, problem(4096, 1, D), repeats)), "memory_MiB": memory}
+    given = problem(4096, 1, D)
+    one_thread = on_one_thread(lambda: summaries(turns(calls, given, repeats, time.process_time)))
+    times = summaries(turns(calls, given, repeats))
+    return {"pairs": 4096, "D": D, **times, "one_thread": one_thread, "memory_MiB": memory}
 
 
 def main() -> None:
@@ -205,9 +222,14 @@ def main() -> None:
     frozen = [name for name in CALLS if not name.startswith("nt_xent")]
     body: dict[str, object] = {"seed": SEED, "repeats": arguments.repeats}
     body |= {"speed": speed(arguments.repeats), "gradient_error": gradient_error()}
+    body |= {"one_thread": on_one_thread(lambda: speed(3, time.process_time))}
     body |= {"memory_MiB": {name: peak(name, B, N, D) for name in frozen}}
     if not arguments.quick:
-        body |= {"keys": growth(3), "backends": backends(arguments.repeats), "in_batch": in_batch(3)}
+        body |= {
+            "keys": on_one_thread(lambda: growth(3)),
+            "backends": backends(arguments.repeats),
+            "in_batch": in_batch(3),
+        }
         print(save("engine", body))
     print(json.dumps(body, indent=1))
 
