@@ -1,0 +1,30 @@
+"""lookalike: learn, without labels, what makes images alike."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lookalike import functional
+    from lookalike.api import Run, demo, dry_run, evaluate, list_methods, list_recipes, pretrain, resume
+
+__all__ = [
+    "Run",
+    "demo",
+    "dry_run",
+    "evaluate",
+    "functional",
+    "list_methods",
+    "list_recipes",
+    "pretrain",
+    "resume",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """The verbs, at first use: behind them are torch and timm, which `lookalike --help` must not wait for."""
+    from importlib import import_module
+
+    if name == "functional":
+        return import_module("lookalike.functional")
+    if name in __all__:
+        return getattr(import_module("lookalike.api"), name)
+    raise AttributeError(f"module 'lookalike' has no attribute {name!r}")

@@ -1,1 +1,24 @@
-"""api."""
+"""The verbs for Python, one file each: they join data, training and evaluation."""
+
+from lookalike.api.catalog import SMOKE, MethodFacts, RecipeFacts, list_methods, list_recipes
+from lookalike.api.demo import Story, demo
+from lookalike.api.evaluate import Report, evaluate
+from lookalike.api.pretrain import Preview, dry_run, pretrain, resume
+from lookalike.api.run import Run
+
+__all__ = [
+    "SMOKE",
+    "MethodFacts",
+    "Preview",
+    "RecipeFacts",
+    "Report",
+    "Run",
+    "Story",
+    "demo",
+    "dry_run",
+    "evaluate",
+    "list_methods",
+    "list_recipes",
+    "pretrain",
+    "resume",
+]

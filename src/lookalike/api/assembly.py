@@ -145,6 +145,8 @@ def keep_in_memory(source: Images, recipe: Recipe, line: Line) -> Images:
 def start_from(encoder: Encoder, init: str) -> None:
     """Weights of a run folder, FILE.safetensors or timm:NAME into the encoder."""
     folder = RunFolder.at(init)
+    if folder is None and not init.startswith("timm:") and not init.endswith(".safetensors"):
+        raise ValueError(f"--init {init} is no run folder: give one, FILE.safetensors or timm:NAME")
     if folder is None:
         load_weights(encoder, init)
     else:

@@ -4,6 +4,7 @@ import json
 import platform
 import subprocess
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -47,6 +48,26 @@ class RunFolder:
 
     def begun(self) -> bool:
         return (self.path / "recipe.yaml").is_file()
+
+    def demand_free(self) -> None:
+        """Raises ValueError where a new run has no room: there is a run, or something else."""
+        if self.begun():
+            raise ValueError(
+                f"{self.path} holds a run already: go on with --resume {self.path}, or choose another --out"
+            )
+        if self.path.exists() and not self.path.is_dir():
+            raise ValueError(f"{self.path} is a file: choose a new folder as --out")
+        if self.path.is_dir() and any(path.name != self.log.name for path in self.path.iterdir()):
+            raise ValueError(f"{self.path} holds files that are no run: choose a new folder as --out")
+
+    def forget(self) -> None:
+        """Removes what `begin` wrote, and the folder, unless there is a checkpoint."""
+        if (self.path / "checkpoints").exists():
+            return
+        for path in (self.path / "recipe.yaml", self.path / "manifest.json", self.log):
+            path.unlink(missing_ok=True)
+        with suppress(OSError):  # something else is in it
+            self.path.rmdir()
 
     def begin(self, recipe: Recipe, manifest: Mapping[str, Any]) -> None:
         """Writes recipe and manifest, before there is any checkpoint."""

@@ -49,10 +49,10 @@ def pretrain(
     with processes(settled.runtime.device) as device:
         path = spread_text(str(out if out is not None else new_folder(Path("runs"), method_name(settled))))
         folder = RunFolder(Path(path))
-        if folder.begun():
-            raise ValueError(f"{path} holds a run already: go on with --resume {path}, or choose another --out")
+        folder.demand_free()
+        agree(True)  # nobody writes before all have looked
         job = Job(folder=folder, recipe=settled, source=source, init=init, label_spec=label_spec)
-        with _line(folder, quiet) as line:
+        with _line(folder, quiet) as line, _nothing_left(folder):
             for note in notes:
                 line.say(note)
             line.say(f"{len(source):,} images, run folder {path}")
@@ -152,8 +152,8 @@ def _chosen(
         settled = load(recipe, overrides)
         if method is not None and method != method_name(settled):
             raise ValueError(f"the recipe {recipe} is for {method_name(settled)}, not {method}: leave one of the two out")
-        return settled, open_source(data, channels=settled.data.channels), [f"recipe {recipe}"]
-    source = open_source(data)
+        return settled, _several(open_source(data, channels=settled.data.channels)), [f"recipe {recipe}"]
+    source = _several(open_source(data))
     device = next((o.partition("=")[2] for o in overrides if o.startswith("runtime.device=")), "auto")
     choice = choose(method, side=median_side(source), images=len(source), device=pick(device).type)
     settled = load(choice.recipe, (*choice.overrides, *overrides))
@@ -162,15 +162,20 @@ def _chosen(
     return settled, source, [f"recipe {choice.recipe}: {reason}" for reason in choice.reasons]
 
 
+def _several(source: Images) -> Images:
+    if len(source) < 2:
+        raise ValueError("one image is not enough to learn what makes images alike: give at least 2, better thousands")
+    return source
+
+
 def _trained(job: Job, recipe: Recipe, device: torch.device, line: Line, begin: bool) -> Run:
     assert job.folder is not None
-    if len(job.source) < 2:
-        raise ValueError("one image is not enough to learn what makes images alike: give at least 2, better thousands")
     with _asked_to_stop() as asked:
         training = assemble(job, recipe, device, line, stop=asked, begin=begin)
         try:
             train(training, recipe.epochs)
         except Stopped as stopped:
+            stopped.signal = asked.number
             line.say(f"{stopped}; go on with: lookalike pretrain --resume {job.folder.path}")
             raise
     if rank() == 0:
@@ -184,21 +189,40 @@ def _trained(job: Job, recipe: Recipe, device: torch.device, line: Line, begin: 
 
 
 @contextmanager
-def _asked_to_stop() -> Iterator[Any]:
-    """A function that says whether SIGTERM or Ctrl-C asked to stop; a second Ctrl-C stops at once."""
-    asked: list[int] = []
-
-    def note(number: int, frame: Any) -> None:
-        if asked and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        asked.append(number)
-
+def _nothing_left(folder: RunFolder) -> Iterator[None]:
+    """What fails before the first checkpoint leaves no run folder behind, so that the same command works once mended."""
     try:
-        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+        yield
+    except Exception:
+        if rank() == 0:
+            folder.forget()
+        raise
+
+
+class Asked:
+    """Says whether a signal asked to stop, and which; a second Ctrl-C stops at once."""
+
+    number = 0
+
+    def __call__(self) -> bool:
+        return self.number != 0
+
+    def note(self, number: int, frame: Any) -> None:
+        if self.number and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.number = number
+
+
+@contextmanager
+def _asked_to_stop() -> Iterator[Asked]:
+    """Notes SIGTERM and Ctrl-C inside, instead of dying from them."""
+    asked = Asked()
+    try:
+        before = {number: signal.signal(number, asked.note) for number in (signal.SIGINT, signal.SIGTERM)}
     except ValueError:  # not the main thread: there signals are somebody else's
         before = {}
     try:
-        yield lambda: bool(asked)
+        yield asked
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

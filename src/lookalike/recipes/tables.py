@@ -25,4 +25,5 @@ VIEWS: Mapping[str, Callable] = {
     "sce_weak_strong": plans.sce_weak_strong,
     "sce_pair": plans.sce_pair,
     "sce_multicrop": plans.sce_multicrop,
+    "digits": plans.digits,
 }

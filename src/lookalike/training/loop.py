@@ -26,7 +26,9 @@ class NonFinite(RuntimeError):
 
 
 class Stopped(Exception):
-    """Training was asked to stop, and has saved where it stands."""
+    """Training was asked to stop, and has saved where it stands. signal: the number of the one that asked, or 0."""
+
+    signal = 0
 
 
 @runtime_checkable

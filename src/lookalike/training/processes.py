@@ -32,7 +32,10 @@ def pick(device: str) -> torch.device:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise ValueError(f"runtime.device is {device!r}, and this machine has no CUDA device: use runtime.device=cpu")
-    place = torch.device(device)
+    try:
+        place = torch.device(device)
+    except RuntimeError:
+        raise ValueError(f"runtime.device is {device!r}: it is auto, cpu, cuda or cuda:N") from None
     if place.type == "cuda" and place.index is None:
         place = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(place)

@@ -13,6 +13,7 @@ from lookalike.transforms.chain import (
 )
 from lookalike.transforms.plans import (
     byol_pair,
+    digits,
     eval_chain,
     moco_cifar,
     moco_v1,
@@ -37,6 +38,7 @@ __all__ = [
     "Solarize",
     "Views",
     "byol_pair",
+    "digits",
     "eval_chain",
     "moco_cifar",
     "moco_v1",

@@ -106,6 +106,15 @@ def sce_multicrop(size: int = 224) -> dict[str, Chain]:
     return plan
 
 
+def digits(size: int = 32, low: float = 0.4) -> dict[str, Chain]:
+    """Small gray signs that mean something else mirrored or turned: "view/1" and "view/2" alike. Our choice.
+
+    Crops of at least the share `low` of the area, then brightness and contrast; no flip, no color.
+    """
+    chain = (RandomResizedCrop(size, (low, 1.0)), ColorJitter(0.4, 0.4, 0.0, 0.0))
+    return {"view/1": chain, "view/2": chain}
+
+
 def blur_taps(size: int) -> int:
     """The taps of SimCLR's and BYOL's blur: a tenth of the size, made odd: 23 at 224, 3 at 32."""
     return size // 10 // 2 * 2 + 1

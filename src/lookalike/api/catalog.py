@@ -1,0 +1,70 @@
+"""list_methods, list_recipes: what can be trained, and with which settings."""
+
+import inspect
+from dataclasses import dataclass
+
+from lookalike.methods.method import Method
+from lookalike.modules import Queue
+from lookalike.recipes import METHODS, header, load, method_name, names
+
+SMOKE = "_smoke"  # a recipe in miniature: it shows that the one without the ending runs
+
+
+@dataclass(frozen=True)
+class MethodFacts:
+    """A method: its paper, what its loss pushes away from (negatives), and the library recipes that train it."""
+
+    name: str
+    paper: str
+    negatives: str
+    recipes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RecipeFacts:
+    """A library recipe: its method, the paper, and what it claims to reach, with the file that supports it."""
+
+    name: str
+    method: str
+    paper: str
+    claim: str
+
+
+def list_methods() -> list[MethodFacts]:
+    """Every method that `pretrain` knows, in the order of the table of methods."""
+    trained_by = {recipe.name: recipe.method for recipe in list_recipes()}
+    return [
+        MethodFacts(
+            name=name,
+            paper=_title(method),
+            negatives=_negatives(method),
+            recipes=tuple(recipe for recipe, kind in trained_by.items() if kind == name),
+        )
+        for name, method in METHODS.items()
+    ]
+
+
+def list_recipes() -> list[RecipeFacts]:
+    """Every recipe of the library but those in miniature, by name; the text of one: `lookalike.recipes.text`."""
+    facts = []
+    for name in names():
+        if name.endswith(SMOKE):
+            continue
+        said = header(name)
+        facts.append(
+            RecipeFacts(name, method_name(load(name)), paper=said.get("paper", ""), claim=said.get("claim", ""))
+        )
+    return facts
+
+
+def _title(method: type[Method]) -> str:
+    """The first line of the method's page."""
+    return (inspect.getdoc(inspect.getmodule(method)) or "").partition("\n")[0]
+
+
+def _negatives(method: type[Method]) -> str:
+    """What the constructor tells: a queue holds negatives, and without a temperature nothing is contrasted."""
+    parameters = inspect.signature(method).parameters
+    if any(parameter.annotation is Queue for parameter in parameters.values()):
+        return "queue of earlier images"
+    return "other images of the batch" if "temperature" in parameters else "none"

@@ -1,0 +1,5 @@
+"""The verbs for the shell, one thin file each."""
+
+from lookalike.cli.shell import main
+
+__all__ = ["main"]

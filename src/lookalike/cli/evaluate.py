@@ -1,0 +1,79 @@
+"""lookalike evaluate: honest scores of a run's encoder on labelled images."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from lookalike.api import Report
+
+RunPath = Annotated[str, typer.Argument(metavar="RUN", help="The folder that pretrain made")]
+Labelled = Annotated[
+    str, typer.Option("--data", metavar="DIR", help="train/CLASS/ and test/CLASS/, or one folder of classes")
+]
+Protocols = Annotated[str, typer.Option("--protocol", metavar="LIST", help="How to score: knn")]
+NoReferences = Annotated[bool, typer.Option("--no-references", help="Skip raw pixels and random weights")]
+Device = Annotated[str, typer.Option(metavar="NAME", help="auto, cpu or cuda")]
+MaxBad = Annotated[float, typer.Option(metavar="X", help="Share of images that may be unreadable")]
+
+
+def evaluate(
+    run: RunPath,
+    data: Labelled,
+    protocol: Protocols = "knn",
+    no_references: NoReferences = False,
+    device: Device = "auto",
+    max_bad: MaxBad = 0.001,
+) -> None:
+    """Score a trained encoder on labelled images.
+
+    Raw pixels and random weights are scored beside it. The encoder is not changed. The scores are added to
+    RUN/evaluation.json; the last line is the trained encoder's first score.
+    """
+    from lookalike.api import evaluate as measure
+
+    report = measure(
+        run,
+        data,
+        protocols=tuple(name.strip() for name in protocol.split(",") if name.strip()),
+        references=not no_references,
+        device=device,
+        max_bad=max_bad,
+        quiet=False,
+    )
+    keep(Path(run), data, report)
+    show(report)
+    print(report.best.line())
+
+
+def show(report: "Report") -> None:
+    """The scores as a table, the trained encoder's last."""
+    table = Table("encoder", "probe", "accuracy", "95 % interval", box=box.SIMPLE, pad_edge=False)
+    for name in sorted(report.scores, key=lambda name: name == "trained"):
+        for score in report.scores[name]:
+            low, high = score.interval or (score.value, score.value)
+            settings = ", ".join(f"{key}={value}" for key, value in score.protocol.settings.items())
+            table.add_row(
+                name, f"{score.name} ({settings})", f"{100 * score.value:.1f} %", f"{100 * low:.1f} to {100 * high:.1f}"
+            )
+    Console(highlight=False).print(table)
+
+
+def keep(run: Path, data: str, report: "Report") -> None:
+    """Adds the scores to RUN/evaluation.json, whole or not at all."""
+    from lookalike.training.checkpoint import write_atomic
+
+    path = run / "evaluation.json"
+    try:
+        earlier = json.loads(path.read_text()) if path.exists() else []
+    except ValueError:
+        raise ValueError(f"{path} is damaged: move it away, and evaluate again") from None
+    date = datetime.now(UTC).isoformat(timespec="seconds")
+    new = {"date": date, "data": str(Path(data).absolute()), "scores": report.as_dict()}
+    write_atomic(path, (json.dumps([*earlier, new], indent=2) + "\n").encode())

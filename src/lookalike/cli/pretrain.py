@@ -1,0 +1,112 @@
+"""lookalike pretrain: learn from a folder of images, go on with a run, or look at what a run would be."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Data = Annotated[
+    str | None,
+    typer.Argument(metavar="DATA", help="Folder of images, flat or nested; or a text file, one path a line."),
+]
+Changes = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="KEY=VALUE", help="Changes to the recipe, as method.temperature=0.2", show_default=False),
+]
+Method = Annotated[str | None, typer.Option(metavar="NAME", help="What to train: lookalike methods")]
+RecipeName = Annotated[str | None, typer.Option("--recipe", metavar="NAME|FILE", help="Settings: lookalike recipes")]
+Out = Annotated[str | None, typer.Option(metavar="DIR", help="Run folder; default runs/METHOD-N")]
+Epochs = Annotated[float | None, typer.Option(metavar="N", help="Passes over the images")]
+Seed = Annotated[int | None, typer.Option(metavar="N", help="Other random numbers")]
+Backbone = Annotated[str | None, typer.Option(metavar="NAME", help="A timm name, resnet18_quarter or resnet18_half")]
+BatchSize = Annotated[int | None, typer.Option("--batch", metavar="N", help="Images per step, over all processes")]
+Init = Annotated[
+    str | None, typer.Option(metavar="SPEC", help="Weights to start from: RUN, FILE.safetensors or timm:NAME")
+]
+Labels = Annotated[
+    str | None, typer.Option(metavar="folders|FILE.csv", help="Labels to score with while training; none are needed")
+]
+MaxBad = Annotated[float | None, typer.Option(metavar="X", help="Share of images that may be unreadable (0.001)")]
+Channels = Annotated[int | None, typer.Option(metavar="N", help="1 for gray images, 3 for color")]
+Resume = Annotated[str | None, typer.Option(metavar="RUN", help="Go on with a run where it stopped")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show recipe, memory and hours; keep nothing")]
+OtherNumerics = Annotated[
+    bool, typer.Option("--allow-different-numerics", help="Resume on a machine that rounds differently")
+]
+
+
+def pretrain(
+    data: Data = None,
+    changes: Changes = None,
+    method: Method = None,
+    recipe: RecipeName = None,
+    out: Out = None,
+    epochs: Epochs = None,
+    seed: Seed = None,
+    backbone: Backbone = None,
+    batch: BatchSize = None,
+    init: Init = None,
+    labels: Labels = None,
+    max_bad: MaxBad = None,
+    channels: Channels = None,
+    resume: Resume = None,
+    dry_run: DryRun = False,
+    allow_different_numerics: OtherNumerics = False,
+) -> None:
+    """Learn from images, without labels.
+
+    Without --method and --recipe, a printed rule picks the recipe. The weights end in RUN/encoder.safetensors.
+    Ctrl-C finishes the step, saves, and says how to go on.
+    """
+    asked = {
+        "epochs": epochs,
+        "seed": seed,
+        "backbone.name": backbone,
+        "batch": batch,
+        "data.max_bad": max_bad,
+        "data.channels": channels,
+    }
+    overrides = [f"{key}={value}" for key, value in asked.items() if value is not None] + (changes or [])
+    if resume is not None:
+        new = {"--method": method, "--recipe": recipe, "--out": out, "--init": init, "--labels": labels}
+        _go_on(resume, data, [name for name, value in new.items() if value] + overrides, allow_different_numerics)
+    elif data is None or ("=" in data and not Path(data).exists()):
+        raise ValueError(f"which images? {data or 'nothing'} was given: lookalike pretrain FOLDER [KEY=VALUE]...")
+    elif dry_run:
+        _show(data, method, recipe, overrides)
+    else:
+        from lookalike.api import pretrain as begin
+
+        begin(
+            data,
+            method=method,
+            recipe=recipe,
+            overrides=overrides,
+            out=out,
+            init=init,
+            label_spec=labels,
+            quiet=False,
+        )
+
+
+def _go_on(run: str, data: str | None, refused: list[str], allow_different_numerics: bool) -> None:
+    from lookalike.api import resume
+
+    if data is not None and "=" in data and not Path(data).exists():
+        refused, data = [data, *refused], None
+    if refused:
+        raise ValueError(f"a resumed run keeps its recipe: leave out {', '.join(refused)}, or start a new run")
+    resume(run, data=data, allow_different_numerics=allow_different_numerics, quiet=False)
+
+
+def _show(data: str, method: str | None, recipe: str | None, overrides: list[str]) -> None:
+    from lookalike.api import dry_run
+    from lookalike.training.progress import duration
+
+    seen = dry_run(data, method=method, recipe=recipe, overrides=overrides)
+    print(seen.recipe)
+    for reason in seen.reasons:
+        print(f"# {reason}")
+    print(f"# memory: {seen.megabytes:,.0f} MB at the most")
+    print(f"# time: {duration(3600 * seen.hours)} ({seen.hours:.2g} hours), at {seen.images_per_second:,.0f} images/s")
+    print("# nothing was kept; to train, the same without --dry-run")
