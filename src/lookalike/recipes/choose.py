@@ -86,7 +86,7 @@ def _epochs(recipe: Recipe, images: int, batch: int, bounds: tuple[int, int]) ->
     """Epochs that keep the steps within bounds, and a warm-up in proportion."""
     least, most = bounds
     per_epoch = max(1, images // batch)
-    longest = most // per_epoch or round(most / per_epoch, 4)
+    longest = most // per_epoch or math.floor(10_000 * most / per_epoch) / 10_000
     epochs = min(max(recipe.epochs, math.ceil(least / per_epoch)), longest)
     reason = f"epochs: {epochs:g}, which make {epochs * per_epoch:,.0f} steps, between {least:,} and {most:,}"
     if epochs == recipe.epochs:

@@ -99,8 +99,9 @@ def _raw(name: str) -> dict[str, Any]:
     """The keys of a recipe as they are written."""
     try:
         content = Path(name).read_text(encoding="utf-8") if _is_file(name) else text(name)
-        node = yaml.compose(content, Loader=yaml.SafeLoader)
-        raw = yaml.safe_load(content)
+        reader = yaml.SafeLoader(content)
+        node = reader.get_single_node()
+        raw = reader.construct_document(node) if node else None
     except FileNotFoundError:
         hint = "library recipes have no suffix: lookalike recipes"
         raise RecipeError(f"the recipe file {name} does not exist; {hint}") from None

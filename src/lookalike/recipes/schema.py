@@ -69,7 +69,8 @@ BOUNDS: dict[str, Any] = {
     "momentum_temperature": Field(gt=0),
     "coefficient": Field(ge=0, le=1),
 }
-START, END = Clock(step=0, steps=1, epoch=0, epochs=1), Clock(step=1, steps=1, epoch=1, epochs=1)
+START = Clock(step=0, steps=1, epoch=0.0, epochs=1.0)
+END = Clock(step=1, steps=1, epoch=1.0, epochs=1.0)
 
 
 class Backbone(Section):

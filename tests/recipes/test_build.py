@@ -1,0 +1,175 @@
+"""From a recipe to objects: parts that fit, first weights that repeat, and misfits that are named."""
+
+import pytest
+import torch
+from torch import nn
+
+from lookalike.functional.schedules import Clock
+from lookalike.recipes import (
+    RecipeError,
+    build_encoder,
+    build_method,
+    build_optimization,
+    build_views,
+    load,
+    view_size,
+)
+
+QUARTER = ["backbone.name=resnet18_quarter"]
+
+
+def encoder(recipe):
+    return build_encoder(recipe.backbone, channels=recipe.data.channels, size=view_size(recipe), seed=recipe.seed)
+
+
+def built(name, *overrides, images=1000, say=lambda note: None):
+    recipe = load(name, [*QUARTER, *overrides])
+    return build_method(recipe, encoder(recipe), images, say)
+
+
+def sentence(name, *overrides) -> str:
+    with pytest.raises(RecipeError) as caught:
+        built(name, *overrides)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_first_weights_are_a_function_of_the_seed():
+    state = torch.random.get_rng_state()
+    one, again, other = built("sce_small"), built("sce_small"), built("sce_small", "seed=1")
+    assert torch.equal(state, torch.random.get_rng_state())  # the global generator is left as it was
+    for (name, tensor), second, third in zip(
+        one.state_dict().items(), again.state_dict().values(), other.state_dict().values(), strict=True
+    ):
+        assert torch.equal(tensor, second), name
+        drawn = tensor.is_floating_point() and tensor.dim() > 1 and "mean" not in name and "std" not in name
+        assert not drawn or not torch.equal(tensor, third), name
+
+
+def test_weights_do_not_depend_on_the_method():
+    """Runs of different methods start from one backbone."""
+    one, other = built("simclr_small"), built("byol_small")
+    for (name, tensor), second in zip(
+        one.encoder.state_dict().items(), other.encoder.state_dict().values(), strict=True
+    ):
+        assert torch.equal(tensor, second), name
+
+
+def test_numbers_of_the_recipe_reach_the_method():
+    method = built("sce_small", "method.temperature=0.3", "method.mask_positive=official", "method.momentum.end=1.0")
+    assert (method.temperature, method.mask_positive, method.keys) == (0.3, "official", ("weak",))
+    ends = [method.momentum(Clock(step=step, steps=10, epoch=0.0, epochs=1.0)) for step in (0, 5, 10)]
+    assert ends == pytest.approx([0.99, 0.995, 1.0])
+    assert isinstance(method.predictor, nn.Identity)
+
+
+def test_a_queue_keeps_to_half_of_the_images_and_says_so():
+    notes = []
+    method = built("moco_small", images=1000, say=notes.append)
+    assert len(method.queue.rows()) == 500
+    assert notes == ["the queue of 4096 is capped at 500: more would hold half of the 1000 images twice"]
+    assert len(built("moco_small", images=100_000, say=notes.append).queue.rows()) == 4096
+    assert len(notes) == 1
+
+
+def test_a_queue_holds_at_least_a_batch():
+    assert len(built("moco_small", "batch=64", images=80).queue.rows()) == 64
+
+
+def test_the_queue_is_as_wide_as_the_embedding():
+    assert built("moco_small", "method.projector.out=24").queue.rows().shape[1] == 24
+    assert built("sce_imagenet", images=100).queue.rows().shape[1] == 256
+
+
+def test_view_size_is_that_of_the_largest_view():
+    assert view_size(load("sce_imagenet_multicrop", ["views.size=112"])) == 112
+    assert view_size(load("moco_cifar10")) == 32
+
+
+def test_an_unknown_backbone_names_the_nearest():
+    with pytest.raises(RecipeError) as caught:
+        encoder(load("sce_small", ["backbone.name=resnet5"]))
+    assert str(caught.value).startswith("backbone.name: unknown backbone 'resnet5': the nearest names are resnet5")
+
+
+def test_impossible_views_are_named():
+    with pytest.raises(RecipeError, match=r"^views: RandomResizedCrop takes a size from 1 to \d+ pixels, got 0$"):
+        build_views(load("sce_small", ["views.size=0"]))
+
+
+def test_views_that_the_method_does_not_know_are_named():
+    assert sentence("sce_small", "views.kind=byol", "views.size=32") == (
+        "the method 'sce' reads the views strong, weak, which views.kind 'byol' does not make: "
+        "choose another views.kind"
+    )
+    assert "reads the views global/3" in sentence("sce_small", "method.queries=[strong, global/3]")
+
+
+def test_heads_of_unequal_outputs_are_named():
+    assert sentence("byol_small", "method.predictor.out=64") == (
+        "method.projector gives 256 numbers and method.predictor gives 64 numbers, but their outputs are compared: "
+        "give both the same `out`"
+    )
+
+
+@pytest.mark.parametrize("key", ["statistics", "momentum_statistics"])
+def test_batch_statistics_that_do_not_exist_are_named(key):
+    said = sentence("sce_small", f"backbone.{key}=splitt:8")
+    assert said.startswith(f"backbone.{key}: unknown policy of batch statistics 'splitt:8'")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "rows"),
+    [(["batch=20"], 20), (["batch=8"], 8), (["batch=64", "accumulate=8"], 8), (["batch=48", "accumulate=4"], 12)],
+)
+def test_batch_statistics_that_do_not_fit_the_batch_are_named(overrides, rows):
+    assert sentence("sce_small", *overrides) == (
+        f"backbone.momentum_statistics = 'split:8' cuts {rows} images (batch / accumulate) into 8 groups: "
+        "choose a batch that is a multiple of 8 and at least 16"
+    )
+
+
+def test_batch_statistics_that_just_fit_are_taken():
+    assert built("sce_small", "batch=16").queue is not None
+    assert built("moco_small", "batch=64", "accumulate=4").queue is not None
+
+
+@pytest.mark.parametrize(
+    ("scaling", "batch", "rate"),
+    [("none", 512, 0.1), ("linear", 512, 0.2), ("linear", 64, 0.025), ("sqrt", 64, 0.8), ("sqrt", 1024, 3.2)],
+)
+def test_rates_are_scaled(scaling, batch, rate):
+    changes = [f"optimizer.scaling={scaling}", f"batch={batch}", "optimizer.rate=0.1"]
+    assert build_optimization(load("simclr_small", changes)).rate == pytest.approx(rate)
+
+
+def test_every_key_of_the_optimizer_arrives():
+    changes = ["kind: lars", "rate: 0.5", "weight_decay: 0.01", "momentum: 0.8", "no_decay: one_dimensional", "clip: 3"]
+    made = build_optimization(load("simclr_small", [f"optimizer={{{', '.join(changes)}, lars_rate: inside}}"]))
+    assert (made.name, made.rate, made.weight_decay, made.momentum) == ("lars", 0.5, 0.01, 0.8)
+    assert (made.no_decay, made.clip, made.lars_rate) == ("one_dimensional", 3.0, "inside")
+
+
+def test_what_is_free_of_decay_reaches_the_parameters():
+    def exempt(name: str) -> set[str]:
+        method = built(name)
+        learnable = {key: p for key, p in method.named_parameters() if p.requires_grad}
+        groups = build_optimization(load(name)).build(learnable, method).param_groups
+        return {key for group in groups if group["exempt"] for key in group["names"]}
+
+    assert exempt("moco_v2_imagenet") == set()
+    norms = exempt("simclr_imagenet")
+    assert {"encoder.body.bn1.weight", "encoder.body.bn1.bias", "projector.1.weight"} <= norms
+    assert "encoder.body.conv1.weight" not in norms
+    assert "projector.0.bias" in exempt("byol_imagenet")
+    assert "encoder.body.bn1.weight" in exempt("sce_imagenet")
+
+
+def test_a_warm_up_longer_than_half_the_run_is_shortened_and_says_so():
+    notes = []
+    made = build_optimization(load("sce_cifar10", ["epochs=2"]), notes.append)
+    assert notes == ["a warm-up of 5 epochs is too long for 2: shortened to 0.2"]
+    factors = [made.schedule(Clock(step=0, steps=1, epoch=epoch, epochs=2.0)) for epoch in (0.1, 0.2, 1.1, 2.0)]
+    assert factors == pytest.approx([0.5, 1.0, 0.5, 0.0])
+    build_optimization(load("sce_cifar10", ["epochs=10"]), notes.append)
+    assert len(notes) == 1

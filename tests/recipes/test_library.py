@@ -1,0 +1,305 @@
+"""The library: each recipe says what it is, is complete, holds the numbers of its paper, and its smoke twin trains."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from torch import Tensor, nn
+
+from lookalike.functional import random
+from lookalike.functional.schedules import Clock
+from lookalike.modules import MomentumEncoder
+from lookalike.recipes import (
+    METHODS,
+    Recipe,
+    build_encoder,
+    build_method,
+    build_optimization,
+    build_views,
+    header,
+    load,
+    method_name,
+    names,
+    text,
+    view_size,
+)
+from lookalike.recipes.build import build_heads
+from lookalike.recipes.schema import Head
+from lookalike.training.checkpoint import Checkpoints
+from lookalike.training.journal import Journal
+from lookalike.training.loop import Training, train
+from lookalike.training.metrics import Metrics
+from lookalike.training.progress import Line
+from lookalike.training.runtime import Runtime
+from lookalike.training.saver import Saver
+from lookalike.training.streams import Streams
+
+TWINS = [name for name in names() if name.endswith("_smoke")]
+WHOLE = [name for name in names() if f"{name}_smoke" in TWINS]
+IMAGES, STEPS = 64, 8
+
+# recipe: epochs, batch, view size, temperature, queue, momentum at start and end
+OBJECTIVES = {
+    "simclr_imagenet": (100, 4096, 224, 0.1, None, None),
+    "simclr_cifar10": (1000, 512, 32, 0.5, None, None),
+    "simclr_small": (200, 256, 32, 0.2, None, None),
+    "simclr_photos": (100, 256, 224, 0.1, None, None),
+    "moco_v1_imagenet": (200, 256, 224, 0.07, 65536, (0.999, 0.999)),
+    "moco_v2_imagenet": (200, 256, 224, 0.2, 65536, (0.999, 0.999)),
+    "moco_cifar10": (200, 512, 32, 0.1, 4096, (0.99, 0.99)),
+    "moco_small": (200, 256, 32, 0.1, 4096, (0.99, 0.99)),
+    "moco_photos": (100, 256, 224, 0.2, 16384, (0.99, 0.99)),
+    "byol_imagenet": (1000, 4096, 224, None, None, (0.996, 1.0)),
+    "byol_imagenette": (1000, 256, 128, None, None, (0.996, 1.0)),
+    "byol_cifar10": (1000, 256, 32, None, None, (0.99, 1.0)),
+    "byol_small": (200, 256, 32, None, None, (0.99, 1.0)),
+    "byol_photos": (100, 256, 224, None, None, (0.99, 1.0)),
+    "sce_imagenet": (200, 4096, 224, 0.1, 65536, (0.99, 1.0)),
+    "sce_imagenet_multicrop": (200, 4096, 224, 0.1, 65536, (0.99, 1.0)),
+    "sce_cifar10": (200, 256, 32, 0.1, 4096, (0.99, 0.99)),
+    "sce_small": (200, 256, 32, 0.1, 4096, (0.99, 0.99)),
+    "sce_photos": (100, 256, 224, 0.1, 16384, (0.99, 1.0)),
+}
+# recipe: rule, rate at the recipe's batch, weight decay, what is free of it, epochs of warm-up
+OPTIMIZERS = {
+    "simclr_imagenet": ("lars", 4.8, 1e-6, "bias_and_norm", 10),
+    "simclr_cifar10": ("lars", 2.0, 1e-4, "bias_and_norm", 10),
+    "simclr_small": ("sgd", 0.06, 5e-4, "nothing", 10),
+    "simclr_photos": ("lars", 1.2, 1e-6, "bias_and_norm", 10),
+    "moco_v1_imagenet": ("sgd", 0.03, 1e-4, "nothing", 0),
+    "moco_v2_imagenet": ("sgd", 0.03, 1e-4, "nothing", 0),
+    "moco_cifar10": ("sgd", 0.06, 5e-4, "nothing", 0),
+    "moco_small": ("sgd", 0.06, 5e-4, "nothing", 10),
+    "moco_photos": ("sgd", 0.03, 1e-4, "nothing", 5),
+    "byol_imagenet": ("lars", 3.2, 1.5e-6, "bias_and_norm", 10),
+    "byol_imagenette": ("lars", 2.0, 1e-6, "bias_and_norm", 10),
+    "byol_cifar10": ("lars", 2.0, 1e-5, "bias_and_norm", 10),
+    "byol_small": ("sgd", 0.06, 5e-4, "nothing", 10),
+    "byol_photos": ("lars", 0.45, 1e-6, "bias_and_norm", 10),
+    "sce_imagenet": ("lars", 4.8, 1e-6, "one_dimensional", 10),
+    "sce_imagenet_multicrop": ("lars", 4.8, 1e-6, "one_dimensional", 10),
+    "sce_cifar10": ("sgd", 0.06, 5e-4, "nothing", 5),
+    "sce_small": ("sgd", 0.06, 5e-4, "nothing", 10),
+    "sce_photos": ("sgd", 0.05, 1e-4, "nothing", 5),
+}
+# recipe: BatchNorm statistics of encoder and momentum encoder
+STATISTICS = {
+    "moco_v1_imagenet": ("local", "same"),
+    "moco_v2_imagenet": ("local", "same"),
+    "moco_cifar10": ("split:8", "same"),
+    "moco_small": ("split:8", "same"),
+    "moco_photos": ("split:8", "same"),
+    "sce_cifar10": ("global", "split:8"),
+    "sce_small": ("global", "split:8"),
+    "sce_photos": ("global", "split:8"),
+}
+# recipe: widths of the layers of each head, from the features on
+HEADS = {
+    "simclr_imagenet": {"projector": [2048, 2048, 128]},
+    "simclr_cifar10": {"projector": [512, 512, 128]},
+    "moco_v1_imagenet": {"projector": [2048, 128]},
+    "moco_v2_imagenet": {"projector": [2048, 2048, 128]},
+    "moco_cifar10": {"projector": [512, 128]},
+    "byol_imagenet": {"projector": [2048, 4096, 256], "predictor": [256, 4096, 256]},
+    "byol_imagenette": {"projector": [512, 4096, 256], "predictor": [256, 4096, 256]},
+    "byol_cifar10": {"projector": [512, 4096, 256], "predictor": [256, 4096, 256]},
+    "sce_imagenet": {"projector": [2048, 2048, 2048, 256], "predictor": [256, 4096, 256]},
+    "sce_imagenet_multicrop": {"projector": [2048, 4096, 4096, 256], "predictor": [256, 4096, 256]},
+    "sce_cifar10": {"projector": [512, 512, 128]},
+}
+
+
+class Noise:
+    """Images of random pixels, all of one size."""
+
+    def __init__(self) -> None:
+        shape = (IMAGES, 3, 36, 40)
+        self.pixels = torch.randint(256, shape, generator=random.generator("noise"), dtype=torch.uint8)
+
+    def __len__(self) -> int:
+        return IMAGES
+
+    def read(self, index: int) -> Tensor:
+        return self.pixels[index]
+
+    def name(self, index: int) -> str:
+        return str(index)
+
+
+def refuse(note: str) -> None:
+    raise AssertionError(f"unexpected note: {note}")
+
+
+def built(recipe: Recipe, images: int = IMAGES):
+    encoder = build_encoder(recipe.backbone, channels=3, size=view_size(recipe), seed=recipe.seed)
+    return build_method(recipe, encoder, images, refuse)
+
+
+def widths(layers: nn.Module) -> list[int]:
+    linear = [layer for layer in layers.modules() if isinstance(layer, nn.Linear)]
+    return [linear[0].in_features, *(layer.out_features for layer in linear)]
+
+
+@pytest.mark.parametrize("name", names())
+def test_a_recipe_says_what_it_is(name):
+    said = header(name)
+    assert {"paper", "command", "hardware", "hours", "claim", "choices"} <= said.keys()
+    assert said["command"].endswith(f"lookalike pretrain DATA --recipe {name}")
+    assert "(" in said["claim"] or said["claim"] == "none yet"  # the source of a number stands behind it
+    assert name.endswith("_bench") or max(map(len, text(name).splitlines())) <= 120
+
+
+def test_every_recipe_but_those_of_benchmarks_has_a_smoke_twin():
+    assert set(WHOLE) == set(OBJECTIVES)
+    assert {name for name in names() if not name.endswith(("_smoke", "_bench"))} == set(WHOLE)
+    assert [method for method in METHODS if not {f"{method}_small", f"{method}_photos"} <= set(names())] == []
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_a_recipe_is_complete(name):
+    """Nothing that a paper states is left to a default."""
+    raw, recipe = yaml.safe_load(text(name)), load(name)
+    assert "from" not in raw
+    for section in ("method", "views"):
+        assert set(raw[section]) | {"predictor"} == set(recipe.model_dump()[section]) | {"predictor"}
+    assert {"epochs", "batch", "seed", "kind"} <= raw.keys()
+    assert {"name", "stem", "statistics", "zero_init_last"} <= raw["backbone"].keys()
+    assert {"kind", "rate", "scaling", "momentum", "weight_decay", "no_decay", "warmup", "shape"} <= raw[
+        "optimizer"
+    ].keys()
+    assert ("lars_rate" in raw["optimizer"]) == (recipe.optimizer.kind == "lars")
+
+
+@pytest.mark.parametrize("name", TWINS)
+def test_a_twin_changes_sizes_only(name):
+    raw = yaml.safe_load(text(name))
+    whole = name.removesuffix("_smoke")
+    assert raw["from"] == whole
+    assert set(raw) <= {"from", "method", "views", "backbone", "optimizer", "epochs", "batch", "runtime", "saving"}
+    assert set(raw["method"]) <= {"projector", "predictor", "queue"}
+    assert raw["views"].keys() == {"size"}
+    assert raw["backbone"] == {"name": "resnet18_quarter"}
+    assert set(raw.get("optimizer", {})) <= {"warmup", "milestones"}
+    assert method_name(load(name)) == method_name(load(whole))
+    assert load(name).runtime.precision == "fp32"
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_the_objective_has_its_numbers(name):
+    recipe, (epochs, batch, size, temperature, queue, momentum) = load(name), OBJECTIVES[name]
+    method = recipe.model_dump()["method"]
+    follow = method.get("momentum")
+    assert (recipe.epochs, recipe.batch, view_size(recipe)) == (epochs, batch, size)
+    assert (method.get("temperature"), method.get("queue")) == (temperature, queue)
+    assert (follow and (follow["start"], follow["end"])) == momentum
+    statistics = recipe.backbone.statistics, recipe.backbone.momentum_statistics
+    assert statistics == STATISTICS.get(name, ("global", "same"))
+    assert method.get("shuffle", False) == (name in STATISTICS)
+    assert recipe.backbone.zero_init_last == (name in ("simclr_imagenet", "simclr_cifar10", "simclr_photos"))
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_the_optimizer_has_its_numbers(name):
+    rule, rate, decay, free, warmup = OPTIMIZERS[name]
+    optimization = build_optimization(load(name), refuse)
+    assert (optimization.name, optimization.no_decay, optimization.momentum) == (rule, free, 0.9)
+    assert (optimization.rate, optimization.weight_decay) == (pytest.approx(rate), decay)
+    inside = rule == "lars" and name.startswith("simclr")  # google-research/simclr; all others outside
+    assert optimization.lars_rate == ("inside" if inside else "outside")
+    epochs = load(name).epochs
+    if warmup:
+        assert optimization.schedule(at(warmup / 2, epochs)) == pytest.approx(0.5)
+    assert optimization.schedule(at(warmup, epochs)) == pytest.approx(1.0)
+
+
+def at(epoch: float, epochs: float) -> Clock:
+    return Clock(step=round(1000 * epoch), steps=round(1000 * epochs), epoch=float(epoch), epochs=float(epochs))
+
+
+def test_moco_v1_falls_in_steps_and_v2_by_a_cosine_held_within_each_epoch():
+    first, second = (build_optimization(load(name), refuse) for name in ("moco_v1_imagenet", "moco_v2_imagenet"))
+    rates = [first.rate * first.schedule(at(epoch, 200)) for epoch in (119.9, 120, 159.9, 160, 199)]
+    assert rates == pytest.approx([0.03, 0.003, 0.003, 0.0003, 0.0003])
+    for epoch in (0, 50.0, 50.99, 199.5):
+        cosine = 0.03 * (1 + math.cos(math.pi * int(epoch) / 200)) / 2
+        assert second.rate * second.schedule(at(epoch, 200)) == pytest.approx(cosine)
+
+
+def test_sce_weighs_relations_as_its_code_does():
+    for name in ("sce_imagenet", "sce_imagenet_multicrop", "sce_cifar10"):
+        method = load(name).model_dump()["method"]
+        assert method["coefficient"] == 0.5
+        assert method["mask_positive"] == "paper"
+        assert method["momentum_temperature"] == (0.05 if name == "sce_cifar10" else 0.07)
+    crops = load("sce_imagenet_multicrop").model_dump()["method"]
+    assert crops["keys"] == ("global/1", "global/2")
+    assert crops["queries"] == (*crops["keys"], "local/1", "local/2", "local/3", "local/4")
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_heads_have_the_published_widths(name):
+    recipe = load(name)
+    sections = {key: value for key, value in recipe.method if isinstance(value, Head)}
+    heads = build_heads(sections, {"resnet50": 2048, "resnet18": 512}[recipe.backbone.name])
+    assert {head: widths(layers) for head, layers in heads.items()} == HEADS[name]
+
+
+def has_queue(recipe: Recipe) -> bool:
+    return "queue" in recipe.model_dump()["method"]
+
+
+@pytest.mark.parametrize(("name", "millions"), [("byol_imagenette", 11.2), ("sce_imagenet_multicrop", 23.5)])
+def test_whole_networks_are_built(name, millions):
+    """ResNet-18 and ResNet-50 without their classifiers."""
+    method = built(load(name), images=1_281_167)
+    assert sum(p.numel() for p in method.encoder.parameters()) == pytest.approx(millions * 1e6, rel=0.01)
+    for head, published in HEADS[name].items():
+        assert widths(method.get_submodule(head)) == published
+    if has_queue(load(name)):
+        assert method.queue.rows().shape == (65536, 256)
+
+
+@pytest.mark.parametrize("name", TWINS)
+def test_a_smoke_twin_trains(name, tmp_path: Path):
+    recipe = load(name)
+    method = built(recipe)
+    before = {key: value.clone() for key, value in method.state_dict().items()}
+    training = Training(
+        method=method,
+        streams=Streams(source=Noise(), views=build_views(recipe), batch=recipe.batch, seed=recipe.seed),
+        optimization=build_optimization(recipe, refuse),
+        runtime=Runtime(precision=recipe.runtime.precision),
+        saver=Saver(checkpoints=Checkpoints(tmp_path), every=recipe.saving.every),
+        journal=Journal(Metrics(tmp_path / "metrics.jsonl"), Line(quiet=True), images=recipe.batch, every=1),
+    )
+    train(training, recipe.epochs)
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    losses = [row["loss"] for row in rows if "loss" in row]
+    assert len(losses) == STEPS
+    assert all(map(math.isfinite, losses))
+    after = method.state_dict()
+    weights = [key for key in before if key.endswith("weight") and before[key].dim() > 1]
+    assert len(weights) > 20
+    assert [key for key in weights if torch.equal(before[key], after[key])] == []
+    assert any(key.startswith("queue.") and not torch.equal(before[key], after[key]) for key in before) == has_queue(
+        recipe
+    )
+
+
+@pytest.mark.parametrize(
+    "name", ["sce_cifar10_smoke", "moco_cifar10_smoke", "byol_cifar10_smoke", "moco_v2_imagenet_smoke"]
+)
+def test_batch_statistics_reach_every_layer(name):
+    recipe = load(name)
+    method = built(recipe)
+    copies = {layer for part in method.modules() if isinstance(part, MomentumEncoder) for layer in part.modules()}
+    online = recipe.backbone.statistics
+    momentum = online if recipe.backbone.momentum_statistics == "same" else recipe.backbone.momentum_statistics
+    layers = [layer for layer in method.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
+    assert len(layers) >= 2 * 20  # ResNet-18, and its copy
+    for layer in layers:  # "local" leaves the ordinary layer
+        policy = momentum if layer in copies else online
+        assert (f"policy={policy}" in repr(layer)) or (policy == "local" and "policy" not in repr(layer))
