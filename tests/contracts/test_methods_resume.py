@@ -1,0 +1,99 @@
+"""Every method, stopped hard and resumed, equals its unbroken run to the bit: weights, queue, optimizer, losses."""
+
+import json
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+from contracts.small_world import Death, Killed
+from PIL import Image
+
+from lookalike.api.assembly import Job, assemble
+from lookalike.api.folder import RunFolder
+from lookalike.data import open_source
+from lookalike.functional import random
+from lookalike.recipes import load
+from lookalike.training.checkpoint import Checkpoints
+from lookalike.training.loop import train
+from lookalike.training.progress import Line
+
+METHODS = ["simclr", "moco", "byol", "sce"]
+SMALL = [
+    "views.size=16",
+    "batch=8",
+    "epochs=4",
+    "saving.log_every=1",
+    "saving.every=3",
+    "runtime.channels_last=false",
+    "runtime.compile=false",
+    "runtime.threads=1",
+    "optimizer.warmup=1",
+]
+NARROW = {
+    "simclr": [],
+    "moco": ["method.queue=24", "backbone.statistics=split:4"],
+    "byol": ["method.predictor.hidden=32"],
+    "sce": ["method.queue=24", "backbone.momentum_statistics=split:4"],
+}
+PER_EPOCH, STEPS = 8, 32  # 64 images in batches of 8, 4 epochs
+# after the first step, within an epoch, the last of an epoch, the first of the next, and one drawn by lot
+DEATHS = [1, 7, PER_EPOCH, PER_EPOCH + 1, 2 + int(torch.randint(9, (), generator=random.generator("death")))]
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("images")
+    for number in range(64):
+        pixels = torch.randint(256, (20, 24, 3), generator=random.generator("image", number), dtype=torch.uint8)
+        Image.fromarray(pixels.numpy()).save(folder / f"{number}.png")
+    return folder
+
+
+def go(method: str, images: Path, folder: Path, *, precision: str = "bf16", workers: int = 0, die_after: int | None = None):
+    """Trains from where the folder stands; the last checkpoint's tensors and the losses by step."""
+    overrides = [*SMALL, *NARROW[method], f"runtime.precision={precision}", f"runtime.workers={workers}"]
+    recipe = load(f"{method}_bench", [*overrides, "method.projector.hidden=32", "method.projector.out=16"])
+    job = Job(folder=RunFolder(folder), recipe=recipe, source=open_source(str(images)))
+    folder.mkdir(exist_ok=True)
+    with Line(quiet=True) as line:
+        train(assemble(job, recipe, torch.device("cpu"), line, stop=Death(die_after), begin=True), recipe.epochs)
+    rows = [json.loads(text) for text in (folder / "metrics.jsonl").read_text().splitlines()]
+    checkpoint = Checkpoints(folder).load()
+    assert checkpoint is not None
+    return checkpoint.tensors, {row["step"]: row["loss"] for row in rows if "loss" in row}
+
+
+@pytest.fixture(scope="module")
+def unbroken(images: Path, tmp_path_factory: pytest.TempPathFactory):
+    return cache(lambda method: go(method, images, tmp_path_factory.mktemp(method) / "run"))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("after", DEATHS)
+@pytest.mark.parametrize("method", METHODS)
+def test_stopped_hard_and_resumed(method: str, after: int, workers: int, images: Path, tmp_path: Path, unbroken) -> None:
+    with pytest.raises(Killed):
+        go(method, images, tmp_path / "run", workers=workers, die_after=after)
+    tensors, losses = go(method, images, tmp_path / "run", workers=2 - workers)  # other workers than before
+    expected, expected_losses = unbroken(method)
+    assert len(losses) == STEPS
+    assert losses == expected_losses
+    assert tensors.keys() == expected.keys()
+    assert any(name.startswith("optimizer/") for name in tensors)
+    for name, tensor in tensors.items():
+        assert torch.equal(tensor, expected[name]), name
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_saved_with_one_process_resumed_with_two(method: str, images: Path, tmp_path: Path, gloo) -> None:
+    _, expected = go(method, images, tmp_path / "whole", precision="fp64")
+    with pytest.raises(Killed):
+        go(method, images, tmp_path / "run", precision="fp64", die_after=9)
+    for _, losses in gloo.run(2, go_fp64, method, images, tmp_path / "run"):
+        assert len(losses) == STEPS
+        assert losses == pytest.approx(expected, abs=1e-9)
+
+
+def go_fp64(method: str, images: Path, folder: Path):
+    return go(method, images, folder, precision="fp64")

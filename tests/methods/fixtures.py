@@ -1,0 +1,48 @@
+"""A batch made by hand, and networks that pass through what they are given: closed forms can be read off a method."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from lookalike.functional.schedules import Clock
+from lookalike.methods.method import Batch, Progress
+from lookalike.modules import Queue
+
+QUERY = torch.tensor([[0.6, 0.8]], dtype=torch.float64)
+KEY = torch.tensor([[1.0, 0.0]], dtype=torch.float64)
+MEMORY = torch.tensor([[0.0, 1.0], [0.8, 0.6]], dtype=torch.float64)
+
+
+class Redraws:
+    """There is nothing to draw from again."""
+
+    def again(self, batch: Batch, attempt: int) -> Batch:
+        raise AssertionError("no method of this file draws again")
+
+    def reserve(self, batch: Batch, offset: int) -> Batch:
+        raise AssertionError("no method of this file takes new samples")
+
+
+def progress(step: int = 0, steps: int = 100, updated: bool = False) -> Progress:
+    clock = Clock(step=step, steps=steps, epoch=step / 10, epochs=steps / 10)
+    return Progress(phase=clock, run=clock, seed=0, updated=updated)
+
+
+def batch(views: Mapping[str, Tensor]) -> Batch:
+    rows = len(next(iter(views.values())))
+    order = torch.arange(rows)
+    return Batch(views=views, index=order, position=order, progress=progress(), redraw=Redraws())
+
+
+def identity(dim: int = 2) -> nn.Linear:
+    """A linear layer that starts as the identity: something that can learn and follow."""
+    layer = nn.Linear(dim, dim, bias=False, dtype=torch.float64)
+    nn.init.eye_(layer.weight)
+    return layer
+
+
+def queue_of(rows: Tensor) -> Queue:
+    queue = Queue(len(rows), rows.shape[1]).double()
+    queue.push(rows)
+    return queue
