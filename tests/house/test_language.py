@@ -246,7 +246,7 @@ def test_magic_is_found(text, wrong):
 
 def untitled(source: Source) -> list[str]:
     title = (ast.get_docstring(source.tree, clean=False) or "").split("\n")[0]
-    first = source.text.startswith('"""' + title) and re.search(r"[.!?:)]$", title)
+    first = source.text.startswith('"""' + title) and re.search(r"[.!?:)\]]$", title)
     return [] if first else [f"{source.path}: the first line is no sentence that says what the file is"]
 
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import textwrap
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -141,6 +142,16 @@ def test_more_than_exports_is_found(text, wrong):
 
 
 @pytest.mark.parametrize(
+    ("path", "exported", "wrong"),
+    [("__init__.py", ["b"], False), ("__init__.py", ["b", "c"], True), ("modules/__init__.py", ["b"], True)],
+)
+def test_only_the_package_itself_exports_at_first_use(path, exported, wrong):
+    text = "'''Parts.'''\nfrom typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from a import b\n"
+    text += f"__all__ = {exported}\ndef __getattr__(name): ...\n"
+    assert bool(more_than_exports(Source(path, text))) is wrong
+
+
+@pytest.mark.parametrize(
     ("path", "text", "wrong"),
     [
         ("functional/collectives.py", "import torch.distributed as dist", False),
@@ -202,6 +213,7 @@ def more_than_exports(source: Source) -> list[str]:
     if source.parts[-1] != "__init__.py":
         return []
     _, *body = source.tree.body or [ast.Pass()]
+    body = list(at_once(body)) if source.path == "__init__.py" else body
     imported = {alias.asname or alias.name for node in body if isinstance(node, ast.ImportFrom) for alias in node.names}
     lists = [node for node in body if isinstance(node, ast.Assign | ast.AnnAssign) and is_all(node)]
     found = [
@@ -211,10 +223,18 @@ def more_than_exports(source: Source) -> list[str]:
     ]
     exported = {name for node in lists for name in literal(node.value)}
     if imported != exported or len(lists) > 1:
-        found.append(
-            f"{source.path}: __all__ and the imports differ in {sorted(imported ^ exported) or '__all__ itself'}"
-        )
+        found.append(f"{source.path}: __all__ and the imports differ in {sorted(imported ^ exported)}")
     return found
+
+
+def at_once(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """The package's own __init__ may import at first use: under `if TYPE_CHECKING`, and in __getattr__."""
+    for node in body:
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            yield from node.body
+        elif not (isinstance(node, ast.FunctionDef) and node.name == "__getattr__"):
+            typing = isinstance(node, ast.ImportFrom) and node.module == "typing"
+            yield from [] if typing else [node]
 
 
 def is_all(node: ast.Assign | ast.AnnAssign) -> bool:
