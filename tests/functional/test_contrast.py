@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+import jaxtyping
 import pytest
 import torch
 
@@ -450,6 +451,16 @@ class TestMistakes:
     def test_is_a_sentence(self, change, message):
         with pytest.raises(ValueError, match=message):
             soft_contrast(rows(3, 4), **(problem(3, 5, 4) | change))
+
+    @pytest.mark.parametrize("option", ["mask_positive", "reduction", "backend"])
+    def test_an_unknown_option_is_refused(self, option):
+        """Also where annotations are not executed, as in a user's script."""
+        jaxtyping.config.update("jaxtyping_disable", True)
+        try:
+            with pytest.raises(ValueError, match=f"{option} is 'offical'"):
+                soft_contrast(rows(3, 4), **(problem(3, 5, 4) | {option: "offical"}))
+        finally:
+            jaxtyping.config.update("jaxtyping_disable", False)
 
     def test_a_mask_over_the_positive(self):
         with pytest.raises(ValueError, match="hides the positive"):

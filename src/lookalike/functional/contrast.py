@@ -28,7 +28,7 @@ float32, under autocast too. Options:
 B queries, N keys, D dimensions.
 """
 
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias, get_args
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -40,6 +40,7 @@ from lookalike.functional.shards import rows_of_shards, sweep_shards
 from lookalike.functional.sweep import Backend, Swept, sweep
 
 Reduction: TypeAlias = Literal["mean", "none"]
+MaskPositive: TypeAlias = Literal["paper", "official"]
 
 
 class Contrast(NamedTuple):
@@ -81,7 +82,7 @@ def soft_contrast(
     teacher_temperature: float | None = None,
     mix: float = 1.0,
     positive_in_denominator: bool = True,
-    mask_positive: Literal["paper", "official"] = "paper",
+    mask_positive: MaskPositive = "paper",
     mask: Bool[Tensor, "B N"] | None = None,
     margin: float = 0.0,
     reduction: Reduction = "mean",
@@ -91,7 +92,7 @@ def soft_contrast(
 ) -> Contrast:
     """Cross-entropy of the query's softmax over [positive, keys] against the target of this file's head.
 
-    Raises ValueError for a temperature <= 0, or where a part is missing that `mix` needs.
+    Raises ValueError for a temperature <= 0, an unknown option, or where a part is missing that `mix` needs.
     """
     _check_temperature(temperature)
     _check_parts(positive, teacher, teacher_temperature, mix, mask_positive, positive_in_denominator)
@@ -199,6 +200,8 @@ def _solve(u_BD: Tensor, student: Swept, own_BD: Tensor, target: _Target, margin
 def _result(
     q_BD: Tensor, solved: _Solved, confidence_B: Tensor, temperature: float, reduction: Reduction, group: Group
 ) -> Contrast:
+    if reduction not in get_args(Reduction):
+        raise ValueError(f"reduction is {reduction!r}: give one of {get_args(Reduction)}")
     loss_B = _KnownGradient.apply(q_BD, solved.loss, solved.slope / temperature)
     columns_B3 = torch.stack([loss_B, solved.entropy, confidence_B], 1)
     loss, entropy, confidence = (global_mean(columns_B3, group) if reduction == "mean" else columns_B3).unbind(-1)
@@ -238,6 +241,8 @@ def _check_parts(
         raise ValueError(f"mix is {mix}: give the positive's share of the target, from 0 to 1")
     if positive is None and (mix > 0 or positive_in_denominator):
         raise ValueError("no positive given: that needs mix=0 and positive_in_denominator=False")
+    if mask_positive not in get_args(MaskPositive):
+        raise ValueError(f"mask_positive is {mask_positive!r}: give one of {get_args(MaskPositive)}")
     if mask_positive == "official" and not positive_in_denominator:
         raise ValueError("mask_positive is 'official' but the positive is no candidate: use 'paper'")
     if mix < 1 and (teacher is None or teacher_temperature is None):

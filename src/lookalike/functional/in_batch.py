@@ -8,7 +8,7 @@ time; value and both gradients are computed in the same pass and scaled in backw
 b own rows, B rows of the global batch, N candidates, D dimensions.
 """
 
-from typing import Literal
+from typing import Literal, TypeAlias, get_args
 
 import torch
 from jaxtyping import Float
@@ -18,6 +18,7 @@ from torch.autograd.function import once_differentiable
 from lookalike.functional.collectives import Group, gather_rows, mean_of_sum, rank, world
 from lookalike.functional.similarity import unit
 
+Reduction: TypeAlias = Literal["mean", "tf_sum"]
 SCRATCH = 2**24  # bytes of one chunk of logits
 
 
@@ -26,15 +27,17 @@ def nt_xent(
     z2_bD: Float[Tensor, "b D"],
     *,
     temperature: float,
-    reduction: Literal["mean", "tf_sum"] = "mean",
+    reduction: Reduction = "mean",
     group: Group = None,
 ) -> Float[Tensor, ""]:
     """Every view finds the other view of its image among all 2B - 1 other rows (Chen et al. 2020, eq. 1).
 
     Rows are normalized inside. The loss is that of the global batch of `group`: "mean" over its 2B rows as in
     the paper; "tf_sum" is the mean over view 1 plus the mean over view 2, twice as much, as in the official code.
-    Raises ValueError for a temperature <= 0.
+    Raises ValueError for a temperature <= 0 or another reduction.
     """
+    if reduction not in get_args(Reduction):
+        raise ValueError(f"reduction is {reduction!r}: give one of {get_args(Reduction)}")
     z1_bD, z2_bD = unit(z1_bD), unit(z2_bD)
     z_ND = torch.cat([gather_rows(z1_bD, group), gather_rows(z2_bD, group)])  # all of view 1, all of view 2
     own_b = _positions(z1_bD, group)

@@ -7,7 +7,7 @@ under `merge`; tiles of keys, columns outside the memory and shards on other ran
 B queries, N keys, D dimensions.
 """
 
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias, get_args
 
 import torch
 from jaxtyping import Bool, Float
@@ -46,8 +46,10 @@ def sweep(
     matrix products with a running maximum, for any device. "auto" takes attention on the CPU: it is the faster one
     there, and by far where other processes (workers that decode images) compete for the cores, because it waits for
     its threads once instead of at every tile (benchmarks/results/engine-*.json).
-    Raises ValueError if attention is asked for on another device.
+    Raises ValueError for another backend, or if attention is asked for on another device.
     """
+    if backend not in get_args(Backend):
+        raise ValueError(f"backend is {backend!r}: give one of {get_args(Backend)}")
     q_BD = q_BD.to(torch.float64 if q_BD.dtype == torch.float64 else torch.float32)
     on_cpu = q_BD.device.type == "cpu"
     if backend == "attention" and not on_cpu:
@@ -73,7 +75,7 @@ def _attention(q_BD: Tensor, keys_ND: Tensor, mask: Tensor | None, tile: int | N
     for start in range(0, len(keys_ND), tile):
         part = slice(start, start + tile)
         keys_TD = keys_ND[part].to(q_BD.dtype)
-        if keys_TD.stride(1) != 1:  # the kernel reads strided rows wrongly, without an error (torch 2.14)
+        if keys_TD.stride(1) != 1:
             keys_TD = keys_TD.contiguous()
         seen = _flash(q_BD, keys_TD, None if mask is None else mask[:, part])
         state = seen if start == 0 else merge(state, seen)
@@ -81,6 +83,7 @@ def _attention(q_BD: Tensor, keys_ND: Tensor, mask: Tensor | None, tile: int | N
 
 
 def _flash(q_BD: Tensor, keys_TD: Tensor, mask_BT: Tensor | None) -> Swept:
+    """The kernel wants contiguous rows, and misreads strided queries without an error (torch 2.14)."""
     q, keys, bias = q_BD.contiguous()[None, None], keys_TD[None, None], None
     if mask_BT is not None:
         bias = (mask_BT * q_BD.new_tensor(torch.finfo(q_BD.dtype).min))[None, None]
