@@ -65,6 +65,14 @@ def test_a_page_has_its_sections(page):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_page_names_the_recipes_of_its_method(page):
+    named = re.search(r"^In the library: (.+)$", page.read_text(), re.MULTILINE)
+    recipes = [recipe.name for recipe in lookalike.list_recipes() if recipe.method == page.stem]
+    assert named
+    assert sorted(re.findall(r"`(\w+)`", named[1])) == sorted(recipes)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_quoted_lines_stand_in_the_code(page):
     rows = quoted_lines(page.read_text())
     assert len(rows) >= 4
