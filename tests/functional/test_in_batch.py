@@ -2,6 +2,7 @@
 
 import math
 
+import jaxtyping
 import pytest
 import torch
 
@@ -120,9 +121,15 @@ class TestNTXent:
         e = torch.eye(2)
         assert nt_xent(e, e, temperature=0.05).item() == pytest.approx(2 * math.exp(-20), rel=1e-4)
 
-    def test_temperature_must_be_positive(self):
+    def test_mistakes_are_sentences(self):
         with pytest.raises(ValueError, match="temperature is 0"):
             nt_xent(rows(2, 3), rows(2, 3), temperature=0.0)
+        jaxtyping.config.update("jaxtyping_disable", True)  # as in a user's script
+        try:
+            with pytest.raises(ValueError, match="reduction is 'sum'"):
+                nt_xent(rows(2, 3), rows(2, 3), temperature=0.1, reduction="sum")
+        finally:
+            jaxtyping.config.update("jaxtyping_disable", False)
 
 
 class TestInBatchContrast:
