@@ -82,7 +82,9 @@ def once(method: str, rate: float, seed: int, out: Path) -> dict:
         "held_out": scores(folder, out / "probe", references=False)["trained"],
     }
     entry.write_text(json.dumps(found, indent=1))
-    print(f"{method} rate {rate:g} seed {seed}: held-out {found['held_out'][0]['value']:.3f}, {seconds:.0f} s", flush=True)
+    print(
+        f"{method} rate {rate:g} seed {seed}: held-out {found['held_out'][0]['value']:.3f}, {seconds:.0f} s", flush=True
+    )
     return found
 
 
@@ -107,7 +109,10 @@ def summary(finals: list[dict], model: str) -> dict[str, dict[str, float]]:
     for place in range(len(finals[0][model])):
         values = [100 * scored[model][place]["value"] for scored in finals]
         spread = statistics.stdev(values) if len(values) > 1 else 0.0
-        result[f"k={finals[0][model][place]['k']}"] = {"mean": round(statistics.mean(values), 2), "sd": round(spread, 2)}
+        result[f"k={finals[0][model][place]['k']}"] = {
+            "mean": round(statistics.mean(values), 2),
+            "sd": round(spread, 2),
+        }
     return result
 
 
@@ -128,7 +133,10 @@ def main() -> None:
     asked = parser.parse_args()
     split(asked.images, asked.out)
     results = HERE / "results" / f"quality-{date.today()}.json"
-    done: dict = {"machine": facts(), "command": "python " + " ".join(map(os.fspath, ["benchmarks/quality.py", "IMAGES", "OUT"]))}
+    done: dict = {
+        "machine": facts(),
+        "command": "python " + " ".join(map(os.fspath, ["benchmarks/quality.py", "IMAGES", "OUT"])),
+    }
     done |= {"bench": BENCH, "methods": {}}
     for method in asked.methods.split(","):
         done["methods"][method] = found = bench(method, asked.out)

@@ -78,8 +78,7 @@ class QKIteration(Method):
         (self.learner,) = phase.trains
         frozen = "key" if self.learner == "query" else "query"
         self.bank.fill(
-            (index, unit(rows))
-            for index, rows in corpus.encode(self.get_submodule(frozen), self.VIEWS[frozen])
+            (index, unit(rows)) for index, rows in corpus.encode(self.get_submodule(frozen), self.VIEWS[frozen])
         )
 
     def forward(self, batch):
@@ -99,9 +98,7 @@ class PIC(Method):
 
     def plan(self, epochs):
         order = Window(size=32, shift=16)
-        return [
-            Phase(name="train", epochs=epochs, trains=("encoder", "weights"), reads=("one",), order=order)
-        ]
+        return [Phase(name="train", epochs=epochs, trains=("encoder", "weights"), reads=("one",), order=order)]
 
     def groups(self):
         return {"weights": Group(lr_scale=2.0, weight_decay=0.0, frozen_until=2)}

@@ -33,9 +33,7 @@ class Samples:
     """Images (3, 8, 8) or clips (3, 6, 8, 8) of random pixels."""
 
     def __init__(self, *shape: int) -> None:
-        self.pixels = torch.randint(
-            256, (SIZE, *shape), generator=random.generator("samples"), dtype=torch.uint8
-        )
+        self.pixels = torch.randint(256, (SIZE, *shape), generator=random.generator("samples"), dtype=torch.uint8)
 
     def __len__(self) -> int:
         return SIZE

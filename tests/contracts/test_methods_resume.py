@@ -50,7 +50,9 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def go(method: str, images: Path, folder: Path, *, precision: str = "bf16", workers: int = 0, die_after: int | None = None):
+def go(
+    method: str, images: Path, folder: Path, *, precision: str = "bf16", workers: int = 0, die_after: int | None = None
+):
     """Trains from where the folder stands; the last checkpoint's tensors and the losses by step."""
     overrides = [*SMALL, *NARROW[method], f"runtime.precision={precision}", f"runtime.workers={workers}"]
     recipe = load(f"{method}_bench", [*overrides, "method.projector.hidden=32", "method.projector.out=16"])
@@ -72,7 +74,9 @@ def unbroken(images: Path, tmp_path_factory: pytest.TempPathFactory):
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("after", DEATHS)
 @pytest.mark.parametrize("method", METHODS)
-def test_stopped_hard_and_resumed(method: str, after: int, workers: int, images: Path, tmp_path: Path, unbroken) -> None:
+def test_stopped_hard_and_resumed(
+    method: str, after: int, workers: int, images: Path, tmp_path: Path, unbroken
+) -> None:
     with pytest.raises(Killed):
         go(method, images, tmp_path / "run", workers=workers, die_after=after)
     tensors, losses = go(method, images, tmp_path / "run", workers=2 - workers)  # other workers than before

@@ -88,7 +88,7 @@ def test_shuffling_changes_who_shares_statistics_and_nothing_else() -> None:
 
     def keys(shuffle: bool, policy: str) -> torch.Tensor:
         method = MoCo(with_batch_statistics(net, policy), nn.Identity(), queue_of(memory), shuffle=shuffle)
-        return method(batch({"query": x, "key": x})).keep["keys"]
+        return method(batch({"query": x, "key": x})).keep["key"]
 
     torch.testing.assert_close(keys(True, "global"), keys(False, "global"))  # rows come back in order
     assert not torch.allclose(keys(True, "split:4"), keys(False, "split:4"))

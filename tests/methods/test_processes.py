@@ -60,4 +60,6 @@ def test_processes_equal_the_joined_batch(name: str, processes: int, rows: int, 
     for share in gloo.run(processes, one_step, name, rows):
         assert share.keys() == whole.keys()
         for key, value in whole.items():
-            torch.testing.assert_close(share[key], value, atol=1e-10, rtol=0, msg=lambda text, key=key: f"{key}: {text}")
+            torch.testing.assert_close(
+                share[key], value, atol=1e-10, rtol=0, msg=lambda text, key=key: f"{key}: {text}"
+            )

@@ -35,7 +35,8 @@ def oracle(q, k, memory, coefficient: float, official: bool) -> float:
 
 
 @pytest.mark.parametrize(
-    ("mask", "coefficient", "expected"), [("paper", 0.5, 1.160571), ("official", 0.5, 1.173903), ("paper", 0.0, 0.806837)]
+    ("mask", "coefficient", "expected"),
+    [("paper", 0.5, 1.160571), ("official", 0.5, 1.173903), ("paper", 0.0, 0.806837)],
 )
 def test_the_shared_fixture(mask: str, coefficient: float, expected: float) -> None:
     method = sce(coefficient=coefficient, mask_positive=mask)

@@ -9,8 +9,7 @@ import torch
 
 from lookalike.api.folder import RunFolder
 from lookalike.api.probes import HealthProbe, KnnProbe
-from lookalike.data import Images, Skips, Unreadable, cached, labels, read_or_next
-from lookalike.evaluation.features import fingerprint
+from lookalike.data import Images, Skips, Unreadable, cached, labels
 from lookalike.functional.collectives import rank, world
 from lookalike.modules import Encoder, load_weights
 from lookalike.recipes import (
@@ -27,10 +26,12 @@ from lookalike.training.journal import Journal
 from lookalike.training.loop import Probe, Training
 from lookalike.training.metrics import Metrics
 from lookalike.training.progress import Line
-from lookalike.training.runtime import Runtime
+from lookalike.training.runtime import Precision, Runtime
 from lookalike.training.saver import Saver
 from lookalike.training.streams import Streams
 from lookalike.training.trial import choose_runtime
+
+TRIAL_PIXELS = 2**17  # of the views on which precision and memory format are timed: 128 of 32 x 32, 8 of 224 x 224
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +46,18 @@ class Job:
     manifest: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Chosen:
+    """The section `runtime` of a settled recipe: nothing is "auto" any more."""
+
+    device: str
+    precision: Precision
+    channels_last: bool
+    compile: bool
+    workers: int
+    threads: int
+
+
 def settle(job: Job, device: torch.device, line: Line) -> Recipe:
     """The recipe with every "auto" decided, by the one-time trial where it must be measured."""
     recipe = job.recipe
@@ -54,19 +67,19 @@ def settle(job: Job, device: torch.device, line: Line) -> Recipe:
     torch.set_num_threads(threads)
     size = view_size(recipe)
     encoder = build_encoder(recipe.backbone, channels=recipe.data.channels, size=size, seed=recipe.seed)
-    share = min(128, recipe.batch // recipe.accumulate // world())
+    rows = min(TRIAL_PIXELS // size**2, recipe.batch // recipe.accumulate // world())
+    rows = max(8, rows)
     views = len(build_views(recipe).plan)
-    runtime, notes = choose_runtime(
+    runtime = choose_runtime(
         encoder,
-        torch.zeros(max(2, share), recipe.data.channels, size, size, dtype=torch.uint8),
+        torch.zeros(rows, recipe.data.channels, size, size, dtype=torch.uint8),
         device=device,
         precision=asked.precision,
         channels_last=asked.channels_last,
-        compile=asked.compile,
-        passes=recipe.epochs * len(job.source) * views / max(2, share) / world(),
+        compile=False if job.folder is None and asked.compile == "auto" else asked.compile,  # a dry run is quick
+        passes=recipe.epochs * len(job.source) * views / rows / world(),
+        say=line.say,
     )
-    for note in notes:
-        line.say(note)
     chosen = {
         "device": device.type,
         "precision": runtime.precision,
@@ -82,7 +95,7 @@ def assemble(
     job: Job, recipe: Recipe, device: torch.device, line: Line, stop: Callable[[], bool], begin: bool
 ) -> Training:
     """Everything that `train` needs, for a settled recipe; `begin`: weights of `init` are taken up."""
-    asked, size, folder = recipe.runtime, view_size(recipe), job.folder
+    asked, size, folder = Chosen(**recipe.runtime.model_dump()), view_size(recipe), job.folder
     torch.set_num_threads(asked.threads)
     source = keep_in_memory(job.source, recipe, line)
     encoder = build_encoder(recipe.backbone, channels=recipe.data.channels, size=size, seed=recipe.seed)
@@ -106,6 +119,7 @@ def assemble(
     runtime = Runtime(
         device=device, precision=asked.precision, channels_last=asked.channels_last, compile=asked.compile
     )
+    facts = {"recipe": recipe.model_dump(mode="json")}
     metrics = Metrics(folder.metrics) if folder and first else None
     checkpoints = Checkpoints(folder.path, keep=recipe.saving.keep) if folder else None
     probes: list[Probe] = [HealthProbe(every=recipe.watching.health_every)]
@@ -120,7 +134,7 @@ def assemble(
         streams=streams,
         optimization=build_optimization(recipe),
         runtime=runtime,
-        saver=Saver(checkpoints=checkpoints, every=recipe.saving.every, facts={"recipe": recipe.model_dump(mode="json")}),
+        saver=Saver(checkpoints=checkpoints, every=recipe.saving.every, facts=facts),
         journal=Journal(metrics, line, images=recipe.batch, every=recipe.saving.log_every, skips=skips),
         probes=probes,
         stop=stop,

@@ -1,6 +1,6 @@
 """evaluate: honest scores of a trained encoder on labelled images, beside raw pixels and random weights."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -9,9 +9,19 @@ import torch
 from torch import Tensor, nn
 
 from lookalike.api.folder import RunFolder
-from lookalike.data import Labelled, Skips, Source, cached, labelled, read_or_next
-from lookalike.evaluation import PROTOCOLS, Protocol, RawPixels, Score, extract, fingerprint, nearest, random_weights, vote
-from lookalike.recipes import view_size
+from lookalike.data import Files, Labelled, Skips, cached, labelled, read_or_next
+from lookalike.evaluation import (
+    PROTOCOLS,
+    Protocol,
+    RawPixels,
+    Score,
+    extract,
+    fingerprint,
+    nearest,
+    random_weights,
+    vote,
+)
+from lookalike.recipes import Recipe, view_size
 from lookalike.training.processes import pick
 from lookalike.training.progress import Line
 from lookalike.transforms import Views, eval_chain
@@ -53,13 +63,15 @@ def evaluate(
     """Scores the run's encoder on `data`: train/<class>/ and test/<class>/, or one folder of classes.
 
     knn: cosine k-NN of backbone features of the central view, (k, T) of the field: (200, 0.1) and (20, 0.07).
-    The test images choose nothing; the backbone's fingerprint is equal before and after; an unreadable image is counted,
-    and no readable one is dropped. Raises ValueError in one sentence for an unknown protocol, labels that are missing, or
-    a folder that is no finished run.
+    The test images choose nothing; the backbone's fingerprint is equal before and after; an unreadable image is
+    counted, and no readable one is dropped. Raises ValueError in one sentence for an unknown protocol, labels that are
+    missing, or a folder that is no finished run.
     """
     unknown = [name for name in protocols if name not in KNOWN]
     if unknown or not protocols:
-        raise ValueError(f"there is no protocol {', '.join(map(repr, unknown)) or 'given'}: known are {', '.join(KNOWN)}")
+        raise ValueError(
+            f"there is no protocol {', '.join(map(repr, unknown)) or 'given'}: known are {', '.join(KNOWN)}"
+        )
     folder = RunFolder(Path(run))
     encoder, recipe = folder.encoder(), folder.recipe()
     halves = labelled(data, channels=recipe.data.channels)
@@ -81,7 +93,7 @@ def evaluate(
 class Prepared:
     """The central view of each readable image of a source, in order; labels belong to the images that are kept."""
 
-    def __init__(self, source: Source, size: int, line: Line, max_bad: float) -> None:
+    def __init__(self, source: Files, size: int, line: Line, max_bad: float) -> None:
         with line.track(f"Decoding {len(source):,} images", len(source)) as advance:
             self.source = cached(source, on_progress=steps_of(advance))
         self.views, self.line = Views({"center": eval_chain(size)}), line
@@ -100,7 +112,13 @@ class Prepared:
 
 
 def knn_scores(
-    model: nn.Module, name: str, sets: Sequence[Prepared], halves: Labelled, place: torch.device, line: Line, recipe
+    model: nn.Module,
+    name: str,
+    sets: Sequence[Prepared],
+    halves: Labelled,
+    place: torch.device,
+    line: Line,
+    recipe: Recipe,
 ) -> list[Score]:
     """Both k-NN protocols from one search."""
     features = []
@@ -109,6 +127,7 @@ def knn_scores(
             features.append(extract(model, part.batches(), device=place, on_progress=steps_of(advance)))
     train, test = features
     found = nearest(test.rows, train.rows, max(k for k, _ in PROTOCOLS), exclude_self=False)
+    assert halves.train.labels is not None and halves.test.labels is not None  # `labelled` gives both
     labels = halves.train.labels[train.index], halves.test.labels[test.index]
     scores = []
     for k, temperature in PROTOCOLS:
@@ -135,7 +154,7 @@ def knn_scores(
     return scores
 
 
-def steps_of(advance):
+def steps_of(advance: Callable[[int], None]) -> Callable[..., None]:
     """A callback that hears totals, for a progress bar that hears steps."""
     done = 0
 

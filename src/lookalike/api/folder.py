@@ -24,7 +24,7 @@ PACKAGES = ("lookalike", "torch", "torchvision", "timm", "numpy", "pillow", "saf
 
 @dataclass(frozen=True)
 class RunFolder:
-    """RUN/recipe.yaml, manifest.json, metrics.jsonl, log.txt, skipped.jsonl, checkpoints/, encoder.safetensors + .json."""
+    """recipe.yaml, manifest.json, metrics.jsonl, log.txt, skipped.jsonl, checkpoints/, encoder.safetensors, .json."""
 
     path: Path
 

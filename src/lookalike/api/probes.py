@@ -1,6 +1,6 @@
 """What is watched while training, without changing it: collapse, and k-NN accuracy where labels are given."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -44,7 +44,15 @@ class KnnProbe:
     """k-NN accuracy of the encoder every `every` epochs: some labelled training images against others of them."""
 
     def __init__(
-        self, source: Source, labels: Tensor, *, size: int, every: float, steps_per_epoch: int, seed: int, device: torch.device
+        self,
+        source: Source,
+        labels: Tensor,
+        *,
+        size: int,
+        every: float,
+        steps_per_epoch: int,
+        seed: int,
+        device: torch.device,
     ) -> None:
         self.source, self.labels, self.device = source, labels, device
         self.every = max(1, round(every * steps_per_epoch))
@@ -64,10 +72,13 @@ class KnnProbe:
         result = knn(
             bank.rows, self.labels[bank.index], queries.rows, self.labels[queries.index], k=k, temperature=temperature
         )
-        text = f"epoch {progress.run.epoch:.1f}: online knn {100 * result.accuracy:.1f} % (k={result.k}, T={temperature})"
+        text = (
+            f"epoch {progress.run.epoch:.1f}: online knn {100 * result.accuracy:.1f} % (k={result.k}, T={temperature})"
+        )
         return {"knn": result.accuracy, "says": text}
 
-    def batches(self, part: Tensor):
+    def batches(self, part: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """The central view of some images; an unreadable one gives way to the next."""
         for place in torch.arange(len(part)).split(256):
             images, index, _ = read_or_next(self.source, part, place, stride=256)
             yield index, self.views.render(images, self.views.draw(index, seed=0, epoch=(0, 0)))["center"]

@@ -43,7 +43,7 @@ class Cosine:
 
 @dataclass(frozen=True, kw_only=True)
 class Warmup:
-    """A linear rise from `start` to 1 over `epochs`, then a fall of the given `shape` to `end`; a factor of the base rate.
+    """A factor of the base rate: a linear rise from `start` to 1 over `epochs`, then a fall in a `shape` to `end`.
 
     shape "cosine" falls without restarts over the remaining steps; "steps" multiplies by `factor` at each of
     `milestones` (in epochs); "constant" stays. `per` "epoch" holds the cosine constant within an epoch (MoCo's code).

@@ -1,14 +1,14 @@
 """The contract between a method and everything that trains it: Method, Phase, Batch, Step, Group.
 
 For each phase of `plan` the loop calls `enter` once, `prepare` at every start and resume, and for each batch
-`before_update`, `forward` (per micro-batch), backward and the optimizer, `after_update`. What a method changes in these
-hooks lives in its parameters and buffers, so that it is saved. docs/decisions/0001-contract.md says how this was proved.
+`before_update`, `forward` (per micro-batch), backward and the optimizer, `after_update`. What a method changes in
+these hooks lives in its parameters and buffers, so that it is saved (proved in docs/decisions/0001-contract.md).
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from lookalike.functional import random
 from lookalike.functional.order import Order, Shuffle
 from lookalike.functional.schedules import Clock, Schedule
+from lookalike.methods.corpus import Corpus
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,9 +67,7 @@ class Batch:
     redraw: Redraw
     group: Tensor | None = None  # (B,) equal for samples of one source (clips of a video)
     labels: Tensor | None = None  # (B,) only if the user asked for them
-    aux: Mapping[str, Tensor] = field(
-        default_factory=dict
-    )  # "<view>/box" (B, 4) fractions, "<view>/partner" (B,)
+    aux: Mapping[str, Tensor] = field(default_factory=dict)  # "<view>/box" (B, 4) fractions, "<view>/partner" (B,)
 
     def draw(self, name: str, *shape: int) -> Tensor:
         """Uniform numbers in [0, 1), (B, *shape), keyed by (seed, run step, sample, name): equal for any ranks."""
@@ -89,9 +88,7 @@ class Batch:
 class Step:
     """What forward returns."""
 
-    loss: (
-        Tensor | None
-    )  # of the global batch (functional.collectives); None: filling, counts as a step, no update
+    loss: Tensor | None  # of the global batch (functional.collectives); None: filling, counts as a step, no update
     metrics: Mapping[str, Tensor] = field(default_factory=dict)  # detached scalars for the log
     keep: Mapping[str, Tensor] = field(default_factory=dict)  # a row per sample, joined for after_update
     features: Mapping[str, Tensor] = field(default_factory=dict)  # view -> backbone features, with graph
@@ -107,33 +104,6 @@ class Group:
     weight_decay: Schedule | float | None = None
     adapt: bool = True  # False: no LARS trust ratio
     frozen_until: int = 0  # steps of the run before which the optimizer does not see the group
-
-
-@runtime_checkable
-class Corpus(Protocol):
-    """The whole data set, for `enter` and `prepare`."""
-
-    size: int
-
-    def encode(
-        self, module: nn.Module, view: str, mode: Literal["eval", "train"] = "eval"
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """(index, rows) of every sample, in index order, equal on every rank; modes and buffers are restored.
-
-        The view is drawn by (seed, phase, sample). mode="train", only in `enter`: batch statistics of each chunk.
-        """
-        ...
-
-    def pair(self, view: str, table: Tensor, own: float = 0.0) -> None:
-        """View `view` is made from a random other sample of the same group; table (N,) holds group numbers.
-
-        With probability `own`, and for singletons, from the sample itself. Saved with the run.
-        """
-        ...
-
-    def generator(self, name: str) -> torch.Generator:
-        """Random numbers keyed by (seed, phase number, name), equal on all ranks."""
-        ...
 
 
 class Method(nn.Module, ABC):
@@ -155,14 +125,14 @@ class Method(nn.Module, ABC):
         """Submodule or parameter name -> its special optimization."""
         return {}
 
-    def enter(self, phase: Phase, corpus: Corpus) -> None:  # noqa: B027
+    def enter(self, phase: Phase, corpus: Corpus) -> None:
         """Once, at step 0 of a phase; may read the whole corpus; all it sets is saved."""
 
-    def prepare(self, phase: Phase, corpus: Corpus) -> None:  # noqa: B027
+    def prepare(self, phase: Phase, corpus: Corpus) -> None:
         """At every start and resume; only rebuilds what is a function of parameters frozen in this phase."""
 
-    def before_update(self, progress: Progress) -> None:  # noqa: B027
+    def before_update(self, progress: Progress) -> None:
         """Once per attempted step, before the first micro-batch; harmless if the step is then dropped."""
 
-    def after_update(self, progress: Progress, kept: Mapping[str, Tensor]) -> None:  # noqa: B027
+    def after_update(self, progress: Progress, kept: Mapping[str, Tensor]) -> None:
         """Once per attempted step, a filling one too (progress.updated is False); never for a dropped one."""

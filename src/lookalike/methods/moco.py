@@ -1,4 +1,4 @@
-"""MoCo: momentum contrast for unsupervised visual representation learning. (He, Fan, Wu, Xie, Girshick, 2019; v2: Chen et al., 2020)
+"""MoCo: momentum contrast for unsupervised visual representation learning. (He et al., 2019; v2: Chen et al., 2020)
 
 A query must find the key of its own image among the keys of many earlier images, kept in a queue. Keys come from a
 slow copy of the network. Versions 1 and 2 differ in projector, views, temperature and learning-rate schedule only.
@@ -56,19 +56,17 @@ class MoCo(Method):
 
     def before_update(self, progress: Progress) -> None:
         m = self.momentum(progress.run)
-        self.momentum_encoder.follow(
-            self.encoder, self.projector, momentum=m
-        )  # before the key forward: official code
+        self.momentum_encoder.follow(self.encoder, self.projector, momentum=m)  # before the key forward: official code
 
     def forward(self, batch: Batch) -> Step:
         loss, confidence, h, q_BD, k_BD = self.one_way(batch, QUERY, KEY)
-        features, projections, keep = {QUERY: h}, {QUERY: q_BD}, {"keys": k_BD}
+        features, projections, keep = {QUERY: h}, {QUERY: q_BD}, {KEY: k_BD}
         if self.symmetric:
-            back, _, features[KEY], projections[KEY], keep["keys of queries"] = self.one_way(
-                batch, KEY, QUERY
-            )
+            back, _, features[KEY], projections[KEY], keep[QUERY] = self.one_way(batch, KEY, QUERY)
             loss = loss + back  # the sum: official notebook
-        return Step(loss=loss, metrics={"confidence": confidence}, keep=keep, features=features, projections=projections)
+        return Step(
+            loss=loss, metrics={"confidence": confidence}, keep=keep, features=features, projections=projections
+        )
 
     def one_way(self, batch: Batch, query: str, key: str) -> tuple[Tensor, ...]:
         """Loss and confidence of finding the keys of one view with queries of the other; features h, q_BD, k_BD."""
@@ -83,9 +81,8 @@ class MoCo(Method):
         return found.loss, found.confidence, h, q_BD, k_BD
 
     def after_update(self, progress: Progress, kept: Mapping[str, Tensor]) -> None:
-        self.queue.push(
-            torch.cat(list(reversed(kept.values())))
-        )  # after the loss: a key is never its own negative
+        keys = [kept[view] for view in (QUERY, KEY) if view in kept]
+        self.queue.push(torch.cat(keys))  # after the loss: a key is never its own negative
 
     def exports(self) -> Mapping[str, nn.Module]:
         return {"encoder": self.encoder}

@@ -1,4 +1,4 @@
-"""SCE: similarity contrastive estimation for self-supervised soft contrastive learning. (Denize et al., 2021; WACV 2023)
+"""SCE: similarity contrastive estimation for self-supervised soft contrastive learning. (Denize et al., 2021)
 
 A momentum encoder sees one view and says which earlier images are close; the encoder, from another view, must match a
 mix of "this is the same image" and "these are its relatives".
@@ -32,9 +32,10 @@ class SCE(Method):
     """encoder: pixels -> (B, dim); projector: (B, dim) -> (B, D); predictor: (B, D) -> (B, D); queue: K rows of D.
 
     keys: views that the momentum encoder sees; queries: views that the encoder sees; a view never meets itself.
-    coefficient is lambda. mask_positive "official" gives the positive the logit 0 in the relations, as CEA-LIST/SCE does,
-    instead of leaving it out. momentum: schedule of the momentum encoder (0.99 on CIFAR-10; 0.99 to 1 by a cosine on
-    ImageNet). shuffle permutes the keys' batch (official CIFAR-10 recipe; it needs split statistics on the momentum encoder).
+    coefficient is lambda. mask_positive "official" gives the positive the logit 0 in the relations, as CEA-LIST/SCE
+    does, instead of leaving it out. momentum: schedule of the momentum encoder (0.99 on CIFAR-10; 0.99 to 1 by a cosine
+    on ImageNet). shuffle permutes the keys' batch (official CIFAR-10 recipe, with split statistics on the momentum
+    encoder).
     """
 
     def __init__(
@@ -100,9 +101,7 @@ class SCE(Method):
     def after_update(self, progress: Progress, kept: Mapping[str, Tensor]) -> None:
         if progress.updated:
             m = self.momentum(progress.run)
-            self.momentum_encoder.follow(
-                self.encoder, self.projector, momentum=m
-            )  # after the step: official code
+            self.momentum_encoder.follow(self.encoder, self.projector, momentum=m)  # after the step: official code
         self.queue.push(torch.cat([kept[view] for view in self.keys]))
 
     def exports(self) -> Mapping[str, nn.Module]:

@@ -1,4 +1,4 @@
-"""SimCLR: a simple framework for contrastive learning of visual representations. (Chen, Kornblith, Norouzi, Hinton, 2020)
+"""SimCLR: a simple framework for contrastive learning of visual representations. (Chen et al., 2020)
 
 Two random views of each image must find one another among all other views of the batch.
 

@@ -19,7 +19,7 @@ CHUNK = 256  # samples encoded at once: fixed, so that rows have the same bits f
 
 @dataclass(frozen=True)
 class WholeDataSet:
-    """The `Corpus` of one phase (methods.method.Corpus says what it promises)."""
+    """The `Corpus` of one phase (methods.corpus.Corpus says what it promises)."""
 
     streams: Streams
     stretch: Stretch
@@ -63,18 +63,14 @@ class WholeDataSet:
         """One view of the samples, drawn by (seed, phase, sample)."""
         stretch = self.stretch.reading(view)
         place = torch.arange(len(index))
-        part = self.streams.render(
-            stretch, round=-1, order=index, place=place, position=index, attempt=0
-        )
+        part = self.streams.render(stretch, round=-1, order=index, place=place, position=index, attempt=0)
         if self.streams.skips is not None:
             self.streams.skips.add(part.skipped)
         return part.views[view].to(self.runtime.device)
 
     def pair(self, view: str, table: Tensor, own: float = 0.0) -> None:
         if view not in self.stretch.phase.partners:
-            raise ValueError(
-                f"view {view!r} is not among the partners {self.stretch.phase.partners} of its phase"
-            )
+            raise ValueError(f"view {view!r} is not among the partners {self.stretch.phase.partners} of its phase")
         self.streams.pairs[view] = Pairs(table.long().cpu(), own)
 
     def generator(self, name: str) -> torch.Generator:
@@ -83,7 +79,7 @@ class WholeDataSet:
 
 @contextmanager
 def training_mode(module: nn.Module) -> Iterator[None]:
-    """The module in training mode, without gradient; afterwards every submodule's mode and every buffer is as before."""
+    """The module in training mode, without gradient; afterwards every mode and buffer is as before."""
     with evaluating(module):
         module.train()
         yield

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lookalike.data import Skips
 from lookalike.methods.method import Batch, Progress, Step
-from lookalike.training.metrics import Metrics
+from lookalike.training.metrics import Metrics, Value
 from lookalike.training.progress import Line
 
 
@@ -60,7 +60,7 @@ class Journal:
             return
         elapsed = max(self.worked + self.waited, 1e-9)
         losses = [step.loss for step in steps if step.loss is not None]
-        row = {
+        row: dict[str, Value] = {
             "step": done,
             "phase": self.name,
             "epoch": round(progress.run.epoch, 4),

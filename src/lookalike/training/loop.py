@@ -16,16 +16,16 @@ from lookalike.training.optimizers import Optimization, hide_frozen
 from lookalike.training.runtime import Runtime, freeze
 from lookalike.training.saver import Saver
 from lookalike.training.streams import Streams
-from lookalike.training.timeline import Stretch, schedule_clock, timeline
+from lookalike.training.timeline import schedule_clock, timeline
 
 DROPPED_IN_A_ROW = 3  # non-finite steps that are skipped before training stops
 
 
-class NonFinite(RuntimeError):
+class NonFinite(RuntimeError):  # noqa: N818
     """Loss or gradients are NaN or infinite, several steps in a row."""
 
 
-class Stopped(Exception):
+class Stopped(Exception):  # noqa: N818
     """Training was asked to stop, and has saved where it stands. signal: the number of the one that asked, or 0."""
 
     signal = 0
@@ -37,7 +37,7 @@ class Probe(Protocol):
 
     def due(self, progress: Progress) -> bool: ...
 
-    def look(self, method: Method, steps: Sequence[Step], progress: Progress) -> Mapping[str, float]: ...
+    def look(self, method: Method, steps: Sequence[Step], progress: Progress) -> Mapping[str, float | str]: ...
 
 
 @dataclass(kw_only=True)
@@ -147,8 +147,8 @@ class Attempt:
         self.dropped = 0 if finite else self.dropped + 1
         if self.dropped > (30 if self.scaler.is_enabled() else DROPPED_IN_A_ROW):
             raise NonFinite(
-                f"loss or gradients were NaN or infinite in {self.dropped} steps in a row, up to step {step}: lower the "
-                "learning rate (optimizer.rate) or use runtime.precision=fp32; the last good checkpoint is kept"
+                f"loss or gradients were NaN or infinite in {self.dropped} steps in a row, up to step {step + 1}: lower "
+                "the learning rate (optimizer.rate) or use runtime.precision=fp32; the last good checkpoint is kept"
             )
 
 

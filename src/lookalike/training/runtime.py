@@ -1,8 +1,8 @@
-"""Where and how tensors are computed: device, precision, memory format, processes; freezing and wrapping of a method."""
+"""Where and how tensors are computed: device, precision, memory format, processes; a method frozen and wrapped."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -21,7 +21,7 @@ Precision = Literal["fp64", "fp32", "bf16", "fp16"]
 class Runtime:
     """One process's way to compute. Precision fp64 is for proofs; bf16 and fp16 are autocast over fp32 weights."""
 
-    device: torch.device = torch.device("cpu")
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     precision: Precision = "fp32"
     channels_last: bool = False
     compile: bool = False
@@ -53,20 +53,18 @@ class Runtime:
         return torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
 
     def wrap(self, method: Method, phase: Phase) -> Callable[[Batch, bool], Step]:
-        """The method's forward for a phase: under autocast, and averaging gradients where there are several processes."""
+        """The method's forward for a phase: under autocast, averaging gradients over processes if there are several."""
         if self.compile:
             for name in phase.trains:
                 if isinstance(part := _part(method, name), nn.Module):
                     part.compile()
-        several = self.world > 1
-        call = DistributedDataParallel(method, broadcast_buffers=False) if several else method
+        spread = DistributedDataParallel(method, broadcast_buffers=False) if self.world > 1 else None
 
         def forward(batch: Batch, last: bool) -> Step:
-            with self.autocast():
-                if several and not last:
-                    with call.no_sync():  # gradients are averaged once, after the last micro-batch
-                        return call(batch)
-                return call(batch)
+            # gradients are averaged once, after the last micro-batch
+            apart = spread.no_sync() if spread is not None and not last else nullcontext()
+            with self.autocast(), apart:
+                return method(batch) if spread is None else spread(batch)
 
         return forward
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from lookalike.functional.collectives import agree, rank
-from lookalike.training.checkpoint import Checkpoint, CheckpointError, Checkpoints
+from lookalike.training.checkpoint import CheckpointError, Checkpoints
 from lookalike.training.optimizers import flat_state, load_flat_state
 from lookalike.training.runtime import Runtime
 from lookalike.training.streams import Pairs, Streams
@@ -56,7 +56,7 @@ class Saver:
         scaler: torch.amp.GradScaler,
         streams: Streams,
     ) -> tuple[int, list[str]]:
-        """Takes up the newest whole checkpoint: the step to go on with, and notes about torn ones. (0, []) without one."""
+        """Takes up the newest whole checkpoint: the step to go on with (0 without one), and notes about torn ones."""
         if self.checkpoints is None:
             return 0, []
         if rank() == 0:
@@ -69,8 +69,8 @@ class Saver:
         missing, unexpected = method.load_state_dict(weights, strict=False)
         if missing or unexpected:
             raise CheckpointError(
-                f"{found.path} belongs to another method or backbone: it lacks {missing[:3]} and holds {unexpected[:3]}; "
-                "resume with the recipe of the run"
+                f"{found.path} belongs to another method or backbone: it lacks {missing[:3]} and holds {unexpected[:3]}"
+                "; resume with the recipe of the run"
             )
         load_flat_state(optimizer, found.tensors, found.facts["optimizer"])
         scaler.load_state_dict(found.facts["scaler"])

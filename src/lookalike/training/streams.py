@@ -7,7 +7,7 @@ stands follows from the step alone.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from lookalike.data import Skipped, Skips, Source, read_or_next
 from lookalike.functional import random
+from lookalike.functional.order import Order
 from lookalike.methods.method import Batch, Progress
 from lookalike.training.timeline import Stretch
 
@@ -25,15 +26,13 @@ RESERVE = -1  # the attempt under which reserve samples draw their views: never 
 class Drawing(Protocol):
     """A view plan: parameters per sample, pixels in batches (transforms.Views, or the same for clips)."""
 
-    def draw(
-        self, index: Tensor, *, seed: int, epoch: tuple[int, int], attempt: int, names: Sequence[str]
-    ) -> object: ...
+    def draw(self, index: Tensor, *, seed: int, epoch: tuple[int, int], attempt: int, names: Sequence[str]) -> Any: ...
 
     def render(
-        self, images: Sequence[Tensor] | Tensor, parameters: object, names: Sequence[str]
+        self, images: Sequence[Tensor] | Tensor, parameters: Any, names: Sequence[str]
     ) -> Mapping[str, Tensor]: ...
 
-    def boxes(self, parameters: object, sizes: Sequence[tuple[int, int]]) -> Mapping[str, Tensor]: ...
+    def boxes(self, parameters: Any, sizes: Sequence[tuple[int, int]]) -> Mapping[str, Tensor]: ...
 
 
 class Pairs:
@@ -108,17 +107,20 @@ class Streams:
         """A part of the loader's output as a Batch on the device; its unreadable samples are noted."""
         if self.skips is not None:
             self.skips.add(part.skipped)
-        move = {"device": device, "non_blocking": True}
+
+        def move(tensor: Tensor) -> Tensor:
+            return tensor.to(device, non_blocking=True)
+
         index = part.index
         return Batch(
-            views={name: pixels.to(**move) for name, pixels in part.views.items()},
-            index=index.to(**move),
-            position=part.position.to(**move),
+            views={name: move(pixels) for name, pixels in part.views.items()},
+            index=move(index),
+            position=move(part.position),
             progress=progress,
             redraw=_Again(self, stretch, device),
-            group=None if self.groups is None else self.groups[index].to(**move),
-            labels=None if self.labels is None else self.labels[index].to(**move),
-            aux={name: values.to(**move) for name, values in part.aux.items()},
+            group=None if self.groups is None else move(self.groups[index]),
+            labels=None if self.labels is None else move(self.labels[index]),
+            aux={name: move(values) for name, values in part.aux.items()},
         )
 
     def order(self, stretch: Stretch, round: int) -> Tensor:
@@ -139,9 +141,7 @@ class Streams:
         images, index, skipped = read_or_next(self.source, order, place, stride=self.batch)
         names, partners = stretch.phase.reads, stretch.phase.partners
         plain = [name for name in names if name not in partners]
-        parameters = self.views.draw(
-            index, seed=self.seed, epoch=(stretch.number, round), attempt=attempt, names=names
-        )
+        parameters = self.views.draw(index, seed=self.seed, epoch=(stretch.number, round), attempt=attempt, names=names)
         views = dict(self.views.render(images, parameters, names=plain)) if plain else {}
         boxes = self.views.boxes(parameters, _sizes(images))
         aux = {f"{name}/box": boxes[name] for name in plain}
@@ -155,7 +155,8 @@ class Streams:
         return Part(views, index, position, aux, skipped)
 
 
-class Part(NamedTuple):
+@dataclass(frozen=True)
+class Part:
     """What a worker hands over: pixels and facts of some rows, on the CPU."""
 
     views: dict[str, Tensor]
@@ -193,9 +194,7 @@ class _Again:
     def reserve(self, batch: Batch, offset: int) -> Batch:
         place = offset + batch.position.cpu()
         size = self.streams.size
-        cycles = [
-            random.generator("reserve", self.streams.seed, c) for c in range(int(place.max()) // size + 1)
-        ]
+        cycles = [random.generator("reserve", self.streams.seed, c) for c in range(int(place.max()) // size + 1)]
         order = torch.cat([torch.randperm(size, generator=cycle) for cycle in cycles])
         return self._batch(batch, order, place, RESERVE)
 
@@ -206,7 +205,7 @@ class _Again:
 
 
 @lru_cache(maxsize=2)
-def _order(order, seed: int, phase: int, round: int, size: int) -> Tensor:
+def _order(order: Order, seed: int, phase: int, round: int, size: int) -> Tensor:
     return order.indices(seed=seed, phase=phase, round=round, size=size)
 
 

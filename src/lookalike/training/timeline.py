@@ -44,9 +44,7 @@ class Stretch:
             epoch=self.epoch(step),
             epochs=self.phase.epochs,
         )
-        run = Clock(
-            step=step, steps=self.run_steps, epoch=self.before + self.epoch(step), epochs=self.run_epochs
-        )
+        run = Clock(step=step, steps=self.run_steps, epoch=self.before + self.epoch(step), epochs=self.run_epochs)
         return Progress(phase=inside, run=run, seed=seed)
 
 

@@ -1,4 +1,4 @@
-"""The one-time trial that picks precision, memory format and compilation: measured on the network and batch of the run."""
+"""The one-time trial that picks precision, memory format and compilation: measured on the run's own network."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ from lookalike.training.runtime import Precision, Runtime
 
 Auto = Literal["auto"]
 GAIN = 0.9  # half precision or compilation must take at most this share of the time
-COMPILE_ABOVE = 1800.0  # seconds of expected training below which compiling does not pay
+COMPILE_ABOVE = 7200.0  # seconds of expected training below which compiling, which takes minutes, does not pay
 
 
 def choose_runtime(
@@ -25,8 +25,9 @@ def choose_runtime(
     channels_last: bool | Auto,
     compile: bool | Auto,
     passes: float,
-) -> tuple[Runtime, list[str]]:
-    """The runtime with every "auto" decided, and one sentence per decision.
+    say: Callable[[str], None],
+) -> Runtime:
+    """The runtime with every "auto" decided; `say` hears one sentence per decision.
 
     Forward and backward of a copy of `encoder` on `pixels` (B, C, H, W) are timed; `passes` is how many such passes the
     run will make. Nothing random is consumed and the encoder is left alone. Where nothing is "auto", nothing is timed.
@@ -34,25 +35,27 @@ def choose_runtime(
     formats = [False, True] if channels_last == "auto" else [channels_last]
     precisions: Sequence[Precision] = ["fp32", "bf16"] if precision == "auto" else [precision]
     choices = [Runtime(device=device, precision=p, channels_last=f) for p in precisions for f in formats]
-    notes: list[str] = []
-    seconds = {choice: 0.0 for choice in choices}
+    seconds = dict.fromkeys(choices, 0.0)
     if len(choices) > 1 or compile == "auto":
         seconds = {choice: _seconds(encoder, pixels, choice) for choice in choices}
     best = _best(seconds)
     if len(choices) > 1:
         shown = ", ".join(f"{_name(choice)} {1e3 * took:.0f} ms" for choice, took in seconds.items())
-        notes.append(f"computing in {_name(best)}: forward and backward of {len(pixels)} views take {shown}")
+        say(f"computing in {_name(best)}: forward and backward of {len(pixels)} views take {shown}")
     if compile != "auto":
-        return replace(best, compile=compile), notes
+        return replace(best, compile=compile)
     if seconds[best] * passes < COMPILE_ABOVE:
-        return best, [*notes, "not compiled: training is too short for it to pay"]
+        return best
     compiled = replace(best, compile=True)
+    say("trying torch.compile, which may take some minutes; runtime.compile=false skips it")
     try:
         took = _seconds(encoder, pixels, compiled)
     except Exception as error:  # a compiler may be missing or refuse the network in many ways: then we do without
-        return best, [*notes, f"not compiled: torch.compile failed here ({type(error).__name__})"]
-    notes.append(f"compiled forward and backward take {took / seconds[best]:.0%} of the time")
-    return (compiled if took < GAIN * seconds[best] else best), notes
+        say(f"not compiled: torch.compile failed here ({type(error).__name__})")
+        return best
+    chosen = compiled if took < GAIN * seconds[best] else best
+    say(f"{'' if chosen.compile else 'not '}compiled: a pass then takes {took / seconds[best]:.0%} of the time")
+    return chosen
 
 
 def _best(seconds: dict[Runtime, float]) -> Runtime:
