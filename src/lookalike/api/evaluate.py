@@ -127,7 +127,8 @@ def knn_scores(
             features.append(extract(model, part.batches(), device=place, on_progress=steps_of(advance)))
     train, test = features
     found = nearest(test.rows, train.rows, max(k for k, _ in PROTOCOLS), exclude_self=False)
-    assert halves.train.labels is not None and halves.test.labels is not None  # `labelled` gives both
+    assert halves.train.labels is not None
+    assert halves.test.labels is not None
     labels = halves.train.labels[train.index], halves.test.labels[test.index]
     scores = []
     for k, temperature in PROTOCOLS:
