@@ -1,9 +1,9 @@
-"""The small bench: every method with one encoder and budget; learning rate by held-out k-NN, then seeds, k-NN on the test set.
+"""The small bench: every method with one encoder and budget; rate by held-out k-NN, then seeds, k-NN on the test set.
 
     python benchmarks/quality.py IMAGES OUT [--methods simclr,byol]
 
-IMAGES holds train/<class>/*.jpg with at least 11,000 images and test/<class>/*.jpg with 10,000. Each run is a process of
-its own through the shell verbs; what is in OUT is not run again, so the bench may be stopped and taken up at any time.
+IMAGES holds train/<class>/*.jpg with at least 11,000 images and test/<class>/*.jpg with 10,000. Each run is a process
+of its own through the shell verbs; what is in OUT is not run again: the bench may be stopped and taken up at any time.
 Writes benchmarks/results/quality-<date>.json: one entry per run, and a summary per method.
 """
 
@@ -26,7 +26,7 @@ BENCH = tomllib.loads((HERE / "bench.toml").read_text())
 
 
 def split(images: Path, out: Path) -> None:
-    """OUT/train, OUT/probe/{train,test} (held out), OUT/final/{train,test}: symbolic links, the first files of each class."""
+    """OUT/train, OUT/probe/{train,test} (held out), OUT/final/{train,test}: links to the first files of each class."""
     per = {name: BENCH["data"][name] // 10 for name in ("train", "held_out", "test")}
     for folder in sorted((images / "train").iterdir()):
         files = sorted(folder.iterdir())
@@ -139,8 +139,9 @@ def main() -> None:
     }
     done |= {"bench": BENCH, "methods": {}}
     for method in asked.methods.split(","):
-        done["methods"][method] = found = bench(method, asked.out)
-        results.write_text(json.dumps(done, indent=1) + "\n")
+        found = bench(method, asked.out)
+        earlier = json.loads(results.read_text())["methods"] if results.exists() else {}  # of a bench that runs beside
+        results.write_text(json.dumps({**done, "methods": {**earlier, method: found}}, indent=1) + "\n")
         print(method, "rate", found["rate"], json.dumps(found["test"]), flush=True)
 
 
