@@ -34,6 +34,9 @@ OtherNumerics = Annotated[
     bool, typer.Option("--allow-different-numerics", help="Resume on a machine that rounds differently")
 ]
 
+KEYS = ("epochs", "seed", "backbone.name", "batch", "data.max_bad", "data.channels")
+OF_A_NEW_RUN = ("--method", "--recipe", "--out", "--init", "--labels")
+
 
 def pretrain(
     data: Data = None,
@@ -58,45 +61,49 @@ def pretrain(
     Without --method and --recipe, a printed rule picks the recipe. The weights end in RUN/encoder.safetensors.
     Ctrl-C finishes the step, saves, and says how to go on.
     """
-    asked = {
-        "epochs": epochs,
-        "seed": seed,
-        "backbone.name": backbone,
-        "batch": batch,
-        "data.max_bad": max_bad,
-        "data.channels": channels,
-    }
-    overrides = [f"{key}={value}" for key, value in asked.items() if value is not None] + (changes or [])
+    values = (epochs, seed, backbone, batch, max_bad, channels)
+    overrides = [f"{key}={value}" for key, value in zip(KEYS, values, strict=True) if value is not None]
+    overrides += changes or []
     if resume is not None:
-        new = {"--method": method, "--recipe": recipe, "--out": out, "--init": init, "--labels": labels}
-        _go_on(resume, data, [name for name, value in new.items() if value] + overrides, allow_different_numerics)
-    elif data is None or ("=" in data and not Path(data).exists()):
+        new = zip(OF_A_NEW_RUN, (method, recipe, out, init, labels), strict=True)
+        _go_on(resume, data, [name for name, value in new if value] + overrides, allow_different_numerics)
+    elif data is None or _is_change(data):
         raise ValueError(f"which images? {data or 'nothing'} was given: lookalike pretrain FOLDER [KEY=VALUE]...")
     elif dry_run:
         _show(data, method, recipe, overrides)
     else:
-        from lookalike.api import pretrain as begin
+        _begin(data, method, recipe, overrides, out, init, labels)
 
-        begin(
-            data,
-            method=method,
-            recipe=recipe,
-            overrides=overrides,
-            out=out,
-            init=init,
-            label_spec=labels,
-            quiet=False,
-        )
+
+def _begin(
+    data: str,
+    method: str | None,
+    recipe: str | None,
+    overrides: list[str],
+    out: str | None,
+    init: str | None,
+    labels: str | None,
+) -> None:
+    from lookalike.api import pretrain
+
+    pretrain(
+        data, method=method, recipe=recipe, overrides=overrides, out=out, init=init, label_spec=labels, quiet=False
+    )
 
 
 def _go_on(run: str, data: str | None, refused: list[str], allow_different_numerics: bool) -> None:
     from lookalike.api import resume
 
-    if data is not None and "=" in data and not Path(data).exists():
+    if data is not None and _is_change(data):
         refused, data = [data, *refused], None
     if refused:
         raise ValueError(f"a resumed run keeps its recipe: leave out {', '.join(refused)}, or start a new run")
     resume(run, data=data, allow_different_numerics=allow_different_numerics, quiet=False)
+
+
+def _is_change(word: str) -> bool:
+    """Whether the first word is KEY=VALUE, and no folder."""
+    return "=" in word and not Path(word).exists()
 
 
 def _show(data: str, method: str | None, recipe: str | None, overrides: list[str]) -> None:

@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from typing import Any
@@ -44,7 +45,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = DEBUG in words
     words = [word for word in words if word != DEBUG] or ["--help"]
     try:
-        return called(words)
+        with warnings.catch_warnings():
+            if not debug:
+                warnings.simplefilter("ignore", FutureWarning)  # what torch plans for later: nobody can act on it here
+            return called(words)
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
     except Exception as error:

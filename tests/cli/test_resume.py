@@ -1,0 +1,103 @@
+"""lookalike pretrain --resume: the same bits as without a stop, and a sentence where that cannot be."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from command import TINY, lookalike, mistake, write_images
+
+from lookalike.training.checkpoint import Checkpoints
+
+
+def test_a_finished_run_says_so(finished):
+    said = lookalike("pretrain", "--resume", finished)
+    assert said.code == 0
+    assert f"{finished} has finished: evaluate it with lookalike evaluate {finished} --data" in said.err
+
+
+def test_a_run_goes_on_to_the_same_bits(finished, unfinished):
+    said = lookalike("pretrain", "--resume", unfinished)
+    assert said.code == 0, said.err
+    assert (unfinished / "encoder.safetensors").read_bytes() == (finished / "encoder.safetensors").read_bytes()
+    rows = [json.loads(line) for line in (unfinished / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == list(range(1, 9))
+
+
+def test_a_tampered_checkpoint_is_skipped_with_a_note(finished, unfinished):
+    newest = unfinished / "checkpoints" / "step-00000006" / "state.safetensors"
+    data = bytearray(newest.read_bytes())
+    data[-1] ^= 1
+    newest.write_bytes(data)
+    said = lookalike("pretrain", "--resume", unfinished)
+    assert said.code == 0, said.err
+    assert "checkpoint step-00000006 is skipped: its files are not those that were saved" in said.err
+    assert (unfinished / "encoder.safetensors").read_bytes() == (finished / "encoder.safetensors").read_bytes()
+
+
+def test_no_whole_checkpoint(unfinished):
+    for state in (unfinished / "checkpoints").glob("*/state.safetensors"):
+        state.write_bytes(b"torn")
+    text = mistake("pretrain", "--resume", unfinished)
+    assert "has no whole checkpoint" in text
+    assert "bring one back from a copy, or remove the folder to start at step 0" in text
+
+
+def test_without_a_checkpoint_a_run_starts_at_step_0(finished, unfinished):
+    shutil.rmtree(unfinished / "checkpoints")
+    assert lookalike("pretrain", "--resume", unfinished).code == 0
+    assert (unfinished / "encoder.safetensors").read_bytes() == (finished / "encoder.safetensors").read_bytes()
+
+
+@pytest.fixture
+def moved(photos, unfinished, tmp_path) -> Path:
+    """Own images for the unfinished run: the same files elsewhere."""
+    shutil.copytree(photos, tmp_path / "photos")
+    manifest = json.loads((unfinished / "manifest.json").read_text())
+    manifest["data"] = str(tmp_path / "photos")
+    (unfinished / "manifest.json").write_text(json.dumps(manifest))
+    return tmp_path / "photos"
+
+
+def test_images_that_changed(moved, unfinished):
+    write_images(moved, 1, first=64)
+    text = mistake("pretrain", "--resume", unfinished)
+    assert "the images are not those that" in text
+    assert "began with (64 then, 65 now" in text
+
+
+def test_images_that_moved(finished, moved, unfinished):
+    moved.rename(moved.parent / "elsewhere")
+    assert "photos does not exist" in mistake("pretrain", "--resume", unfinished)
+    assert lookalike("pretrain", "elsewhere", "--resume", unfinished).code == 0
+    assert (unfinished / "encoder.safetensors").read_bytes() == (finished / "encoder.safetensors").read_bytes()
+
+
+def test_another_torch_needs_to_be_allowed(unfinished):
+    manifest = json.loads((unfinished / "manifest.json").read_text())
+    manifest["versions"]["torch"] = "1.0.0"
+    (unfinished / "manifest.json").write_text(json.dumps(manifest))
+    text = mistake("pretrain", "--resume", unfinished)
+    assert "the run cannot go on bit for bit (torch is" in text
+    assert "and was 1.0.0): restore that, or accept other rounding with --allow-different-numerics" in text
+    assert lookalike("pretrain", "--resume", unfinished, "--allow-different-numerics").code == 0
+
+
+def test_a_folder_that_is_no_run():
+    assert mistake("pretrain", "--resume", "none").startswith("none is not a run: it has no recipe.yaml")
+
+
+@pytest.mark.parametrize("words", [("epochs=3",), ("--epochs", "3"), ("--out", "x"), ("--method", "moco")])
+def test_a_resumed_run_keeps_its_recipe(unfinished, words):
+    assert mistake("pretrain", "--resume", unfinished, *words).startswith("a resumed run keeps its recipe: leave out ")
+
+
+def test_loss_that_is_not_finite_stops_and_keeps_a_good_checkpoint(photos):
+    words = ("optimizer.rate=1e30", "optimizer.clip=null", "saving.every=1", "--epochs", "5", "--out", "run")
+    text = mistake("pretrain", photos, *TINY, *words)
+    assert text.startswith("loss or gradients were NaN or infinite in 4 steps in a row, up to step ")
+    assert "lower the learning rate (optimizer.rate)" in text
+    kept = Checkpoints(Path("run"), keep=2).load()
+    assert kept is not None
+    assert all(tensor.isfinite().all() for tensor in kept.tensors.values() if tensor.is_floating_point())
+    assert f"up to step {kept.step + 4}:" in text

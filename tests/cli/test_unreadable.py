@@ -1,0 +1,56 @@
+"""lookalike pretrain with files that cannot be read: skipped, counted, listed, and too many stop the run."""
+
+import json
+import shutil
+from pathlib import Path
+
+from command import TINY, lookalike, mistake
+
+
+def spoiled(photos: Path, folder: Path, count: int) -> Path:
+    """A copy of the images in which the first `count` are cut short."""
+    shutil.copytree(photos, folder)
+    for path in sorted(folder.iterdir())[:count]:
+        path.write_bytes(path.read_bytes()[:60])
+    return folder
+
+
+def skipped(run: str) -> set[str]:
+    return {json.loads(line)["name"] for line in (Path(run) / "skipped.jsonl").read_text().splitlines()}
+
+
+def test_one_is_skipped_and_listed(photos, tmp_path):
+    spoiled(photos, tmp_path / "photos", 1)
+    said = lookalike("pretrain", "photos", *TINY, "--out", "run")
+    assert said.code == 0
+    assert "1 unreadable images were skipped: run/skipped.jsonl" in said.err
+    assert skipped("run") == {"000.png"}
+    rows = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]
+    assert rows[-1]["skipped"] == 1
+    assert rows[-1]["step"] == 8
+
+
+def test_more_than_allowed_stop_the_run(photos, tmp_path):
+    spoiled(photos, tmp_path / "photos", 6)
+    text = mistake("pretrain", "photos", *TINY, "--out", "run")
+    assert "of 64 images" in text
+    assert "cannot be read, more than the 0.10% allowed" in text
+    assert "run/skipped.jsonl" in text
+    assert "--max-bad" in text
+    assert len(skipped("run")) > 1
+    assert not Path("run/encoder.safetensors").exists()
+
+
+def test_more_are_allowed_if_asked_for(photos, tmp_path):
+    spoiled(photos, tmp_path / "photos", 6)
+    said = lookalike("pretrain", "photos", *TINY, "--out", "run", "--max-bad", "0.1")
+    assert said.code == 0, said.err
+    assert skipped("run") == {f"{number:03}.png" for number in range(6)}
+
+
+def test_workers_tell_of_them_in_one_sentence(tmp_path):
+    (tmp_path / "torn").mkdir()
+    for number in range(20):
+        (tmp_path / "torn" / f"{number}.png").write_bytes(b"no image")
+    text = mistake("pretrain", "torn", *TINY, "runtime.workers=1", "--out", "run")
+    assert text.startswith("none of the 20 images can be read; the first: ")
