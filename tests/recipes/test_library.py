@@ -147,14 +147,16 @@ def widths(layers: nn.Module) -> list[int]:
 def test_a_recipe_says_what_it_is(name):
     said = header(name)
     assert {"paper", "command", "hardware", "hours", "claim", "choices"} <= said.keys()
-    assert said["command"].endswith(f"lookalike pretrain DATA --recipe {name}")
+    command = "lookalike demo" if name == "demo" else f"lookalike pretrain DATA --recipe {name}"
+    assert said["command"].endswith(command)
     assert "(" in said["claim"] or said["claim"] == "none yet"  # the source of a number stands behind it
     assert name.endswith("_bench") or max(map(len, text(name).splitlines())) <= 120
 
 
-def test_every_recipe_but_those_of_benchmarks_has_a_smoke_twin():
+def test_every_recipe_but_those_of_demo_and_benchmarks_has_a_smoke_twin():
+    """The demo and the benchmarks are small themselves."""
     assert set(WHOLE) == set(OBJECTIVES)
-    assert {name for name in names() if not name.endswith(("_smoke", "_bench"))} == set(WHOLE)
+    assert {name for name in names() if not name.endswith(("_smoke", "_bench", "demo"))} == set(WHOLE)
     assert [method for method in METHODS if not {f"{method}_small", f"{method}_photos"} <= set(names())] == []
 
 
