@@ -33,7 +33,7 @@ SMALL = [
 NARROW = {
     "simclr": [],
     "moco": ["method.queue=24", "backbone.statistics=split:4"],
-    "byol": ["method.predictor.hidden=32"],
+    "byol": ["method.predictor.hidden=32", "method.predictor.out=16"],
     "sce": ["method.queue=24", "backbone.momentum_statistics=split:4"],
 }
 PER_EPOCH, STEPS = 8, 32  # 64 images in batches of 8, 4 epochs

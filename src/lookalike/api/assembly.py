@@ -132,7 +132,7 @@ def assemble(
     return Training(
         method=build_method(recipe, encoder, len(source), line.say),
         streams=streams,
-        optimization=build_optimization(recipe),
+        optimization=build_optimization(recipe, line.say),
         runtime=runtime,
         saver=Saver(checkpoints=checkpoints, every=recipe.saving.every, facts=facts),
         journal=Journal(metrics, line, images=recipe.batch, every=recipe.saving.log_every, skips=skips),
