@@ -33,9 +33,7 @@ class Gloo:
         self._groups = 0
         self._world = 0  # of the group that is up; 0: none
 
-    def run(
-        self, world: int, function: Callable[..., Any], *args: Any, patience: float = PATIENCE
-    ) -> list[Any]:
+    def run(self, world: int, function: Callable[..., Any], *args: Any, patience: float = PATIENCE) -> list[Any]:
         """Calls the module-level function on ranks 0 .. world-1, same args; results in rank order.
 
         A rank's exception is raised here, with the rank's traceback as its cause. Raises TimeoutError when a

@@ -6,6 +6,7 @@ SLIC (clusters and partners set in `enter`, clips), SimCLR under curation and ro
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -58,8 +59,8 @@ class SCE(Method):
 
 
 class QKIteration(Method):
-    SIDES = ("query", "key")
-    VIEWS = {"query": "one", "key": "two"}
+    SIDES: ClassVar = ("query", "key")
+    VIEWS: ClassVar = {"query": "one", "key": "two"}
 
     def __init__(self, query: nn.Module, key: nn.Module, bank: Bank, rounds: int = 2) -> None:
         super().__init__()

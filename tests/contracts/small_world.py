@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 
 import torch
-from contracts.pages import PIC, SCE, SLIC, QKIteration, SimCLR, WithCuration, WithRotation
 from torch import Tensor, nn
 
+from contracts.pages import PIC, SCE, SLIC, QKIteration, SimCLR, WithCuration, WithRotation
 from lookalike.functional import random
 from lookalike.functional.collectives import rank, world
 from lookalike.functional.schedules import Warmup

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from contracts import small_world
 from contracts.small_world import Killed, run
 

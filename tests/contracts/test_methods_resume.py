@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from contracts.small_world import Death, Killed
 from PIL import Image
 
+from contracts.small_world import Death, Killed
 from lookalike.api.assembly import Job, assemble
 from lookalike.api.folder import RunFolder
 from lookalike.data import open_source

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from methods.fixtures import KEY, QUERY, batch, identity, progress
 from torch import nn
 
 from lookalike.functional.schedules import Constant, Cosine
 from lookalike.methods.byol import BYOL
+from methods.fixtures import KEY, QUERY, batch, identity, progress
 
 
 def byol(**settings) -> BYOL:

@@ -3,8 +3,6 @@
 import pytest
 import torch
 import torch.distributed as dist
-from methods.fixtures import Redraws, progress
-from torch import nn
 
 from lookalike.functional.collectives import rank, world
 from lookalike.methods.byol import BYOL
@@ -13,6 +11,7 @@ from lookalike.methods.moco import MoCo
 from lookalike.methods.sce import SCE
 from lookalike.methods.simclr import SimCLR
 from lookalike.modules import Queue, mlp, with_batch_statistics
+from methods.fixtures import Redraws, progress
 
 METHODS = ["simclr", "moco", "byol", "sce", "sce symmetric"]
 VIEWS = ("view/1", "view/2")

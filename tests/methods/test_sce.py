@@ -4,12 +4,12 @@ import math
 
 import pytest
 import torch
-from methods.fixtures import KEY, MEMORY, QUERY, batch, identity, progress, queue_of
 from torch import nn
 
 from lookalike.functional.schedules import Constant
 from lookalike.methods.moco import MoCo
 from lookalike.methods.sce import SCE
+from methods.fixtures import KEY, MEMORY, QUERY, batch, identity, progress, queue_of
 
 SETTINGS = {"temperature": 0.5, "momentum_temperature": 0.25}
 

@@ -4,10 +4,10 @@ import math
 
 import pytest
 import torch
-from methods.fixtures import batch, identity
 from torch import nn
 
 from lookalike.methods.simclr import SimCLR
+from methods.fixtures import batch, identity
 
 
 def loss(z1, z2, **settings) -> torch.Tensor:

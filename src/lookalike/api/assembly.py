@@ -102,8 +102,7 @@ def assemble(
     if begin and job.init is not None:
         start_from(encoder, job.init)
     found = labels(job.source, job.label_spec)[0] if job.label_spec else None
-    first = rank() == 0
-    skips = Skips(folder.skipped if folder and first else None, len(source), allowed=recipe.data.max_bad)
+    skips = Skips(folder.skipped if folder and rank() == 0 else None, len(source), allowed=recipe.data.max_bad)
     streams = Streams(
         source=source,
         views=build_views(recipe),
@@ -119,16 +118,9 @@ def assemble(
     runtime = Runtime(
         device=device, precision=asked.precision, channels_last=asked.channels_last, compile=asked.compile
     )
-    facts = {"recipe": recipe.model_dump(mode="json")}
-    metrics = Metrics(folder.metrics) if folder and first else None
     checkpoints = Checkpoints(folder.path, keep=recipe.saving.keep) if folder else None
-    probes: list[Probe] = [HealthProbe(every=recipe.watching.health_every)]
-    if found is not None and recipe.watching.knn_every and first:
-        steps = len(source) // recipe.batch
-        every = recipe.watching.knn_every
-        probes.append(
-            KnnProbe(source, found, size=size, every=every, steps_per_epoch=steps, seed=recipe.seed, device=device)
-        )
+    facts = {"recipe": recipe.model_dump(mode="json")}
+    metrics = Metrics(folder.metrics) if folder and rank() == 0 else None
     return Training(
         method=build_method(recipe, encoder, len(source), line.say),
         streams=streams,
@@ -136,9 +128,18 @@ def assemble(
         runtime=runtime,
         saver=Saver(checkpoints=checkpoints, every=recipe.saving.every, facts=facts),
         journal=Journal(metrics, line, images=recipe.batch, every=recipe.saving.log_every, skips=skips),
-        probes=probes,
+        probes=watching(recipe, streams, size, device),
         stop=stop,
     )
+
+
+def watching(recipe: Recipe, streams: Streams, size: int, device: torch.device) -> list[Probe]:
+    """What looks at training: health on every process, k-NN on the first one where labels are given."""
+    probes: list[Probe] = [HealthProbe(every=recipe.watching.health_every)]
+    if streams.labels is not None and recipe.watching.knn_every and streams.rank == 0:
+        steps = max(1, round(recipe.watching.knn_every * (streams.size // recipe.batch)))
+        probes.append(KnnProbe(streams.source, streams.labels, size=size, every=steps, seed=recipe.seed, device=device))
+    return probes
 
 
 def keep_in_memory(source: Images, recipe: Recipe, line: Line) -> Images:

@@ -12,6 +12,7 @@ from lookalike.api.folder import RunFolder
 from lookalike.data import Files, Labelled, Skips, cached, labelled, read_or_next
 from lookalike.evaluation import (
     PROTOCOLS,
+    KnnResult,
     Protocol,
     RawPixels,
     Score,
@@ -130,29 +131,28 @@ def knn_scores(
     assert halves.train.labels is not None
     assert halves.test.labels is not None
     labels = halves.train.labels[train.index], halves.test.labels[test.index]
-    scores = []
-    for k, temperature in PROTOCOLS:
-        result = vote(found, *labels, k=k, temperature=temperature, classes=len(halves.classes))
-        protocol = Protocol(
+    results = [vote(found, *labels, k=k, temperature=t, classes=len(halves.classes)) for k, t in PROTOCOLS]
+    return [card(result, model, name, sets[0].size, recipe) for result in results]
+
+
+def card(result: KnnResult, model: nn.Module, name: str, size: int, recipe: Recipe) -> Score:
+    """The result with its protocol and what was scored."""
+    learned, pixels = name == "trained", name == "raw pixels"
+    return Score(
+        value=result.accuracy,
+        protocol=Protocol(
             probe="knn",
             n_train=result.n_train,
             n_test=result.n_test,
-            features="pixels" if name == "raw pixels" else "backbone",
-            crop=f"center {sets[0].size} px",
-            settings={"k": result.k, "temperature": temperature},
-        )
-        trained = name == "trained"
-        scores.append(
-            Score(
-                value=result.accuracy,
-                protocol=protocol,
-                interval=result.interval,
-                seed=None if name == "raw pixels" else recipe.seed,
-                epochs=recipe.epochs if trained else None,
-                backbone=fingerprint(model) if name != "raw pixels" else "",
-            )
-        )
-    return scores
+            features="pixels" if pixels else "backbone",
+            crop=f"center {size} px",
+            settings={"k": result.k, "temperature": result.temperature},
+        ),
+        interval=result.interval,
+        seed=None if pixels else recipe.seed,
+        epochs=recipe.epochs if learned else None,
+        backbone="" if pixels else fingerprint(model),
+    )
 
 
 def steps_of(advance: Callable[[int], None]) -> Callable[..., None]:

@@ -5,8 +5,8 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from lookalike.functional.collectives import agree, rank
 from lookalike.recipes import Recipe, choose, dump, load, method_name
 from lookalike.training.loop import Stopped, train
 from lookalike.training.processes import pick, processes, spread_text
-from lookalike.training.progress import Line, duration
+from lookalike.training.progress import Line
 
 MEGABYTE = 2**20
 
@@ -40,7 +40,7 @@ def pretrain(
     """Learns from the images of `data` and returns the finished run.
 
     data: a folder (flat or nested), a list file, paths, or a torch data set. recipe: a library name or a file; without
-    one it is chosen by a printed rule from the images, the device and `method`. overrides: "key=value" with dotted keys.
+    one it is chosen by a printed rule from the images, the device and `method`. overrides: dotted "key=value".
     out: the run folder (default runs/<method>-<n>). init: timm:NAME, FILE.safetensors or a run folder to start from.
     label_spec: "folders" or a CSV file; labels are only watched, unless the method says that it learns from them.
     Raises ValueError in one sentence for what a user can mend, loop.Stopped after a signal (saved, to be resumed).
@@ -119,10 +119,8 @@ def dry_run(
         job = Job(folder=None, recipe=settled, source=source)
         whole = settle(job, device, line)
         training = assemble(job, whole, device, line, stop=asked, begin=True)
-        try:
+        with suppress(Stopped):
             train(training, whole.epochs)
-        except Stopped:
-            pass
     seconds = asked.seconds()
     speed = whole.batch / seconds
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / MEGABYTE
@@ -151,7 +149,9 @@ def _chosen(
     if recipe is not None:
         settled = load(recipe, overrides)
         if method is not None and method != method_name(settled):
-            raise ValueError(f"the recipe {recipe} is for {method_name(settled)}, not {method}: leave one of the two out")
+            raise ValueError(
+                f"the recipe {recipe} is for {method_name(settled)}, not {method}: leave one of the two out"
+            )
         return settled, _several(open_source(data, channels=settled.data.channels)), [f"recipe {recipe}"]
     source = _several(open_source(data))
     device = next((o.partition("=")[2] for o in overrides if o.startswith("runtime.device=")), "auto")
@@ -190,7 +190,7 @@ def _trained(job: Job, recipe: Recipe, device: torch.device, line: Line, begin: 
 
 @contextmanager
 def _nothing_left(folder: RunFolder) -> Iterator[None]:
-    """What fails before the first checkpoint leaves no run folder behind, so that the same command works once mended."""
+    """What fails before the first checkpoint leaves no run folder behind: the same command works once mended."""
     try:
         yield
     except Exception:

@@ -41,21 +41,12 @@ class HealthProbe:
 
 
 class KnnProbe:
-    """k-NN accuracy of the encoder every `every` epochs: some labelled training images against others of them."""
+    """k-NN accuracy of the encoder every `every` steps and at the end: some training images against others."""
 
     def __init__(
-        self,
-        source: Source,
-        labels: Tensor,
-        *,
-        size: int,
-        every: float,
-        steps_per_epoch: int,
-        seed: int,
-        device: torch.device,
+        self, source: Source, labels: Tensor, *, size: int, every: int, seed: int, device: torch.device
     ) -> None:
-        self.source, self.labels, self.device = source, labels, device
-        self.every = max(1, round(every * steps_per_epoch))
+        self.source, self.labels, self.every, self.device = source, labels, every, device
         self.views = Views({"center": eval_chain(size)})
         order = torch.randperm(len(source), generator=torch.Generator().manual_seed(seed))
         queries = min(QUERIES, len(source) // 5)

@@ -143,7 +143,7 @@ class Watching(Section):
 
     health_every: int = Field(default=100, gt=0)
     """Steps between looks for collapse."""
-    knn_every: float = Field(default=0.0, ge=0)
+    knn_every: float = Field(default=5.0, ge=0)
     """Epochs between online k-NN scores, where labels are given; 0: never."""
 
 

@@ -148,7 +148,7 @@ class Attempt:
         if self.dropped > (30 if self.scaler.is_enabled() else DROPPED_IN_A_ROW):
             raise NonFinite(
                 f"loss or gradients were NaN or infinite in {self.dropped} steps in a row, up to step {step + 1}: "
-                "lower the learning rate (optimizer.rate) or take runtime.precision=fp32; the last good checkpoint stays"
+                "lower the learning rate (optimizer.rate) or use runtime.precision=fp32; the last good save is whole"
             )
 
 

@@ -109,9 +109,10 @@ def sce_multicrop(size: int = 224) -> dict[str, Chain]:
 def digits(size: int = 32, low: float = 0.4) -> dict[str, Chain]:
     """Small gray signs that mean something else mirrored or turned: "view/1" and "view/2" alike. Our choice.
 
-    Crops of at least the share `low` of the area, then brightness and contrast; no flip, no color.
+    Crops of at least the share `low` of the area, then brightness and contrast, then blur half of the time; no flip,
+    no color.
     """
-    chain = (RandomResizedCrop(size, (low, 1.0)), ColorJitter(0.4, 0.4, 0.0, 0.0))
+    chain = (RandomResizedCrop(size, (low, 1.0)), ColorJitter(0.4, 0.4, 0.0, 0.0), GaussianBlur())
     return {"view/1": chain, "view/2": chain}
 
 
