@@ -41,13 +41,18 @@ PER_EPOCH, STEPS = 8, 32  # 64 images in batches of 8, 4 epochs
 DEATHS = [1, 7, PER_EPOCH, PER_EPOCH + 1, 2 + int(torch.randint(9, (), generator=random.generator("death")))]
 
 
-@pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("images")
+def write_images(folder: Path) -> Path:
+    """Sixty-four small images of noise, the same every time."""
+    folder.mkdir()
     for number in range(64):
         pixels = torch.randint(256, (20, 24, 3), generator=random.generator("image", number), dtype=torch.uint8)
         Image.fromarray(pixels.numpy()).save(folder / f"{number}.png")
     return folder
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_images(tmp_path_factory.mktemp("images") / "images")
 
 
 def go(
