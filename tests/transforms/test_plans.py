@@ -13,6 +13,7 @@ from lookalike.transforms import (
     Solarize,
     Views,
     byol_pair,
+    digits,
     eval_chain,
     moco_cifar,
     moco_v1,
@@ -105,6 +106,20 @@ def test_byol_pair_without_blur_differs_in_nothing_else():
 @pytest.mark.parametrize("plan", [*SMALL.values(), *LARGE.values()])
 def test_every_view_is_flipped(plan):
     assert all(find(chain, HorizontalFlip) == HorizontalFlip(0.5) for chain in plan.values())
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_views_of_digits_are_torchvisions(channels):
+    check(digits(16), photo(channels, 32, 32, count=24))
+
+
+def test_digits_are_neither_mirrored_nor_colored():
+    one, two = digits(16, low=0.6).values()
+    assert one == two
+    assert find(one, HorizontalFlip) is None
+    assert one[0] == RandomResizedCrop(16, (0.6, 1.0))
+    jitter = find(one, ColorJitter)
+    assert (jitter.saturation, jitter.hue) == (0.0, 0.0)
 
 
 def test_sce_multicrop_has_the_published_sizes_and_scales():

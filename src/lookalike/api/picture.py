@@ -30,18 +30,18 @@ def draw(path: Path, before: Rows, after: Rows) -> None:
     from matplotlib.figure import Figure
 
     count, k = after.same.shape
-    width, height = 2 * k + 1 + 2 * GAP, count + 1.7
+    width, height = 2 * k + 1 + 2 * GAP, count + 1.45
     figure = Figure(figsize=(INCH * (width + 0.6), INCH * height), dpi=160, facecolor="white")
     axes = figure.add_axes((0, 0, 1, 1))
     left, right = 1 + GAP, 1 + 2 * GAP + k
     for row, query in enumerate(after.queries):
-        _tile(axes, query, 0, row, INK)
+        _tile(axes, query, 0.0, float(row), INK)
     _part(axes, before, left, "before training")
     _part(axes, after, right, "after training")
     axes.text(TILE / 2, -0.2, "query", ha="center", va="bottom", fontsize=9, color=INK)
-    note = "nearest training images, best first; a red frame is another digit than the query"
+    note = "nearest training images, best first; in a red frame: another class than the query's"
     axes.text(0, count + 0.25, note, ha="left", va="center", fontsize=8, color=INK)
-    axes.set(xlim=(-0.3, width + 0.3 - (1 - TILE)), ylim=(count + 0.6, -1.1), aspect="equal")
+    axes.set(xlim=(-0.3, width + 0.3 - (1 - TILE)), ylim=(count + 0.6, -0.85), aspect="equal")
     axes.axis("off")
     FigureCanvasAgg(figure).print_png(path)
 
@@ -51,8 +51,8 @@ def _part(axes: "Axes", side: Rows, start: float, title: str) -> None:
     for row in range(count):
         for place in range(k):
             color = PALE if side.same[row, place] else WRONG
-            _tile(axes, side.neighbors[row, place], start + place, row, color)
-    text = f"{title}: {int(side.same.sum())} of {side.same.numel()} alike"
+            _tile(axes, side.neighbors[row, place], start + place, float(row), color)
+    text = f"{title}: {int(side.same.sum())} of {side.same.numel()} of the same class"
     axes.text(start, -0.2, text, ha="left", va="bottom", fontsize=9, weight="bold", color=INK)
 
 
