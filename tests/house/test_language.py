@@ -2,6 +2,7 @@
 
 import ast
 import re
+from collections import Counter
 
 import pytest
 from sources import REPOSITORY, Source, nowhere
@@ -44,6 +45,13 @@ def test_every_file_says_what_it_is():
 def test_every_test_and_benchmark_says_what_it_is():
     files = [*(REPOSITORY / "tests").rglob("*.py"), *(REPOSITORY / "benchmarks").rglob("*.py")]
     assert [found for file in files for found in untitled(Source(str(file), file.read_text()))] == []
+
+
+def test_every_test_file_has_a_name_of_its_own():
+    names = Counter(file.name for file in (REPOSITORY / "tests").rglob("*.py"))
+    assert [
+        name for name, count in names.items() if count > 1 and name != "conftest.py"
+    ] == []  # pytest imports by name
 
 
 def test_no_class_has_an_empty_name():
