@@ -7,8 +7,8 @@ import resource
 import pytest
 import torch
 
-from lookalike.training.checkpoint import CheckpointError, load_weights, save_weights
-from lookalike.training.metrics import Means, Metrics
+from lookalike.training.checkpoint import CheckpointError
+from lookalike.training.metrics import Metrics
 
 
 def rows(path) -> list[dict]:
@@ -104,48 +104,3 @@ def test_a_full_disk_ends_in_a_sentence_and_leaves_the_lines_before(tmp_path):
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     metrics.truncate(2)
     assert rows(metrics.path) == [{"step": 1, "loss": 1.0}]
-
-
-def test_means_against_a_plain_list():
-    draw = torch.Generator().manual_seed(2)
-    means, seen = Means(), {"loss": [], "positives": []}
-    for step in range(12):
-        values = {"loss": torch.randn((), generator=draw, dtype=torch.float64)}
-        if step % 3 == 0:
-            values["positives"] = torch.randn(1, generator=draw, dtype=torch.float64, requires_grad=True)
-        means.add(values)
-        for name, value in values.items():
-            seen[name].append(value.item())
-    assert means.take() == {name: pytest.approx(sum(v) / len(v), abs=1e-15) for name, v in seen.items()}
-    assert means.take() == {}
-
-
-def test_means_do_not_hold_on_to_the_callers_tensor():
-    means, loss = Means(), torch.tensor(1.0)
-    means.add({"loss": loss})
-    loss.fill_(100.0)
-    means.add({"loss": torch.tensor(2.0)})
-    assert means.take() == {"loss": 1.5}
-
-
-def test_means_go_on_after_a_restart_bit_by_bit(tmp_path):
-    values = torch.randn(20, generator=torch.Generator().manual_seed(5))
-    whole, broken, resumed = Means(), Means(), Means()
-    for value in values[:7]:
-        broken.add({"loss": value})
-    tensors, counts = broken.state()
-    save_weights(tmp_path / "state.safetensors", tensors)
-    resumed.load(load_weights(tmp_path / "state.safetensors"), counts)
-    for value in values:
-        whole.add({"loss": value})
-    for value in values[7:]:
-        resumed.add({"loss": value})
-    assert resumed.take() == whole.take()
-
-
-def test_adding_to_means_reads_no_value():
-    """A meta tensor has none: reading it would raise. So adding cannot wait for a device."""
-    means = Means()
-    for _ in range(3):
-        means.add({"loss": torch.empty((), device="meta")})
-    assert means.state()[0]["means/loss"].is_meta
