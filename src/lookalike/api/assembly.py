@@ -9,7 +9,8 @@ import torch
 
 from lookalike.api.folder import RunFolder
 from lookalike.api.probes import HealthProbe, KnnProbe
-from lookalike.data import Images, Skips, Unreadable, cached, labels
+from lookalike.data import Images, Skips, Unreadable, available_memory, cached, labels
+from lookalike.data.cache import SHARE
 from lookalike.functional.collectives import rank, world
 from lookalike.modules import Encoder, load_weights
 from lookalike.recipes import (
@@ -143,7 +144,7 @@ def watching(recipe: Recipe, streams: Streams, size: int, device: torch.device) 
 
 
 def keep_in_memory(source: Images, recipe: Recipe, line: Line) -> Images:
-    """The images decoded once, where they fit and the recipe wants it."""
+    """The images decoded once, where they fit and the recipe wants it; every process holds a copy of its own."""
     if recipe.data.cache is False:
         return source
     done = 0
@@ -154,7 +155,7 @@ def keep_in_memory(source: Images, recipe: Recipe, line: Line) -> Images:
             advance(total - done)
             done = total
 
-        return cached(source, on_progress=hear)
+        return cached(source, limit_bytes=int(SHARE * available_memory() / world()), on_progress=hear)
 
 
 def start_from(encoder: Encoder, init: str) -> None:
@@ -162,10 +163,9 @@ def start_from(encoder: Encoder, init: str) -> None:
     folder = RunFolder.at(init)
     if folder is None and not init.startswith("timm:") and not init.endswith(".safetensors"):
         raise ValueError(f"--init {init} is no run folder: give one, FILE.safetensors or timm:NAME")
-    if folder is None:
-        load_weights(encoder, init)
-    else:
-        encoder.load_state_dict(folder.encoder().state_dict())
+    if folder is not None:
+        folder.encoder()  # raises where the run has not finished, or its weights were changed
+    load_weights(encoder, init if folder is None else folder.path / "encoder.safetensors")
 
 
 def median_side(source: Images, probes: int = 64) -> int:

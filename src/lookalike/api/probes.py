@@ -29,6 +29,8 @@ class HealthProbe:
         if not step.projections or step.loss is None:
             return {}
         rows = next(iter(step.projections.values()))
+        if len(rows) < 2:  # of many processes each may hold a single image
+            return {}
         seen = health(rows.float())
         reading = Reading(step=progress.run.step, loss=float(step.loss), **seen)
         self.readings = [*self.readings[-50:], reading]
@@ -49,7 +51,7 @@ class KnnProbe:
         self.source, self.labels, self.every, self.device = source, labels, every, device
         self.views = Views({"center": eval_chain(size)})
         order = torch.randperm(len(source), generator=torch.Generator().manual_seed(seed))
-        queries = min(QUERIES, len(source) // 5)
+        queries = max(1, min(QUERIES, len(source) // 5))
         self.queries, self.bank = order[:queries], order[queries : queries + BANK]
 
     def due(self, progress: Progress) -> bool:

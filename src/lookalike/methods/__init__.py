@@ -1,1 +1,1 @@
-"""methods."""
+"""Methods, one page each, and the contract between them and training."""

@@ -55,6 +55,8 @@ class SCE(Method):
         shuffle: bool = False,
     ) -> None:
         super().__init__()
+        if not any(key != query for key in keys for query in queries):
+            raise ValueError(f"keys {list(keys)} and queries {list(queries)} make no pair of different views: name two")
         self.encoder, self.projector, self.queue = encoder, projector, queue
         self.predictor = nn.Identity() if predictor is None else predictor
         self.momentum_encoder = MomentumEncoder(encoder, projector)

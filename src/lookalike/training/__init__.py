@@ -1,1 +1,1 @@
-"""training."""
+"""Training: the loop, and what serves it."""
