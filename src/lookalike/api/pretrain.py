@@ -1,5 +1,6 @@
 """pretrain, resume, dry_run: from images to a trained encoder in a run folder."""
 
+import os
 import resource
 import signal
 import sys
@@ -92,7 +93,6 @@ def resume(
         else:
             _demand_same_numerics(recipe, manifest)
         with processes(recipe.runtime.device) as device:
-            line.quiet = line.quiet or rank() > 0
             job = Job(folder=folder, recipe=recipe, source=source, init=None, label_spec=manifest["labels"])
             return _trained(job, recipe, device, line, begin=False)
 
@@ -193,7 +193,7 @@ def _nothing_left(folder: RunFolder) -> Iterator[None]:
     """What fails before the first checkpoint leaves no run folder behind: the same command works once mended."""
     try:
         yield
-    except Exception:
+    except BaseException:
         if rank() == 0:
             folder.forget()
         raise
@@ -247,9 +247,11 @@ def _device_here(recipe: Recipe) -> Recipe:
 
 
 def _line(folder: RunFolder | None, quiet: bool) -> Line:
-    if folder is not None and rank() == 0:
+    """The progress line, which only the first process shows and logs; also before the processes have joined."""
+    first = rank() == 0 and os.environ.get("RANK", "0") == "0"
+    if folder is not None and first:
         folder.path.mkdir(parents=True, exist_ok=True)
-    return Line(log=folder.log if folder and rank() == 0 else None, quiet=quiet or rank() > 0)
+    return Line(log=folder.log if folder and first else None, quiet=quiet or not first)
 
 
 def _told(data: Any) -> str | None:
