@@ -28,10 +28,11 @@ def test_scores_are_added_to_those_of_earlier(labelled, own_run):
     assert first["scores"] == second["scores"]
     assert set(first["scores"]) == {"trained"}
     assert first["date"] <= second["date"]
-    (own_run / "evaluation.json").write_text("[{")
-    text = mistake("evaluate", own_run, "--data", labelled, "--no-references")
-    assert text == f"{own_run}/evaluation.json is damaged: move it away, and evaluate again"
-    assert (own_run / "evaluation.json").read_text() == "[{"
+    for damaged in ("[{", "{}"):
+        (own_run / "evaluation.json").write_text(damaged)
+        text = mistake("evaluate", own_run, "--data", labelled, "--no-references")
+        assert text == f"{own_run}/evaluation.json is no list of scores: move it away, and evaluate again"
+        assert (own_run / "evaluation.json").read_text() == damaged
 
 
 def test_one_folder_of_classes_is_split_by_name(own_run, tmp_path):
@@ -77,6 +78,14 @@ def test_weights_of_another_network(labelled, own_run):
 def test_a_run_that_lost_a_file(labelled, own_run, lost):
     (own_run / lost).unlink()
     assert lost in mistake("evaluate", own_run, "--data", labelled)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"role": "encoder"}'])
+def test_a_card_that_was_tampered_with(labelled, own_run, text):
+    (own_run / "encoder.json").write_text(text)
+    said = mistake("evaluate", own_run, "--data", labelled)
+    assert said.startswith(f"{own_run}/encoder.json is ")
+    assert "restore it" in said
 
 
 def test_labels_that_are_missing(own_run, photos):

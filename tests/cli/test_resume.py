@@ -83,6 +83,12 @@ def test_another_torch_needs_to_be_allowed(unfinished):
     assert lookalike("pretrain", "--resume", unfinished, "--allow-different-numerics").code == 0
 
 
+@pytest.mark.parametrize("text", ["", "{", "{}"])
+def test_a_manifest_that_was_damaged(unfinished, text):
+    (unfinished / "manifest.json").write_text(text)
+    assert "restore it" in mistake("pretrain", "--resume", unfinished)
+
+
 def test_a_folder_that_is_no_run():
     assert mistake("pretrain", "--resume", "none").startswith("none is not a run: it has no recipe.yaml")
 

@@ -82,7 +82,8 @@ class RunFolder:
         return load(str(self.path / "recipe.yaml"))
 
     def manifest(self) -> dict[str, Any]:
-        return json.loads((self.path / "manifest.json").read_text())
+        """What the run began with. Raises CheckpointError where that cannot be read."""
+        return _facts(self.path / "manifest.json", "data", "images", "identity", "labels", "versions")
 
     def finish(self, exports: Mapping[str, nn.Module], recipe: Recipe) -> list[Path]:
         """Writes one weight file per role, and beside it what is needed to build the network again."""
@@ -117,7 +118,7 @@ class RunFolder:
             encoder.load_state_dict(load_weights(weights))
         except RuntimeError as error:
             raise CheckpointError(f"{weights} does not fit {self.path / 'recipe.yaml'}: {error}") from None
-        card = json.loads((self.path / f"{role}.json").read_text())
+        card = _facts(self.path / f"{role}.json", "fingerprint")
         if card["fingerprint"] != fingerprint(encoder):
             raise CheckpointError(f"{weights} is not what training wrote: its fingerprint differs; restore the file")
         return encoder.eval()
@@ -132,6 +133,17 @@ def new_folder(parent: Path, method: str) -> Path:
     while (parent / f"{method}-{number}").exists():
         number += 1
     return parent / f"{method}-{number}"
+
+
+def _facts(path: Path, *keys: str) -> dict[str, Any]:
+    """A JSON object of a file, with at least these keys."""
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} is missing or damaged ({error}): restore it from a copy") from None
+    if not isinstance(found, dict) or not set(keys) <= found.keys():
+        raise CheckpointError(f"{path} is not what training wrote, it lacks one of {', '.join(keys)}: restore it")
+    return found
 
 
 def facts() -> dict[str, Any]:

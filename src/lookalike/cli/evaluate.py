@@ -73,7 +73,9 @@ def keep(run: Path, data: str, report: "Report") -> None:
     try:
         earlier = json.loads(path.read_text()) if path.exists() else []
     except ValueError:
-        raise ValueError(f"{path} is damaged: move it away, and evaluate again") from None
+        earlier = None
+    if not isinstance(earlier, list):
+        raise ValueError(f"{path} is no list of scores: move it away, and evaluate again")
     date = datetime.now(UTC).isoformat(timespec="seconds")
     new = {"date": date, "data": str(Path(data).absolute()), "scores": report.as_dict()}
     write_atomic(path, (json.dumps([*earlier, new], indent=2) + "\n").encode())
