@@ -62,9 +62,10 @@ def go(
     overrides = [*SMALL, *NARROW[method], f"runtime.precision={precision}", f"runtime.workers={workers}"]
     recipe = load(f"{method}_bench", [*overrides, "method.projector.hidden=32", "method.projector.out=16"])
     job = Job(folder=RunFolder(folder), recipe=recipe, source=open_source(str(images)))
-    folder.mkdir(exist_ok=True)
+    if not RunFolder(folder).begun():
+        RunFolder(folder).begin(recipe, dict.fromkeys(("data", "images", "identity", "init", "labels", "versions")))
     with Line(quiet=True) as line:
-        train(assemble(job, recipe, torch.device("cpu"), line, stop=Death(die_after), begin=True), recipe.epochs)
+        train(assemble(job, recipe, torch.device("cpu"), line, stop=Death(die_after)), recipe.epochs)
     rows = [json.loads(text) for text in (folder / "metrics.jsonl").read_text().splitlines()]
     checkpoint = Checkpoints(folder).load()
     assert checkpoint is not None

@@ -2,14 +2,13 @@
 
 import statistics
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 
 from lookalike.api.folder import RunFolder
 from lookalike.api.probes import HealthProbe, KnnProbe
-from lookalike.data import Images, Skips, Unreadable, available_memory, cached, labels
+from lookalike.data import Cached, Images, Skipped, Skips, Unreadable, available_memory, cached, labels
 from lookalike.data.cache import SHARE
 from lookalike.functional.collectives import rank, world
 from lookalike.modules import Encoder, load_weights
@@ -30,6 +29,7 @@ from lookalike.training.progress import Line
 from lookalike.training.runtime import Precision, Runtime
 from lookalike.training.saver import Saver
 from lookalike.training.streams import Streams
+from lookalike.training.timeline import timeline
 from lookalike.training.trial import choose_runtime
 
 TRIAL_PIXELS = 2**17  # of the views on which precision and memory format are timed: 128 of 32 x 32, 8 of 224 x 224
@@ -44,7 +44,6 @@ class Job:
     source: Images
     init: str | None = None
     label_spec: str | None = None
-    manifest: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,45 +91,53 @@ def settle(job: Job, device: torch.device, line: Line) -> Recipe:
     return with_values(recipe, {"runtime": chosen})
 
 
-def assemble(
-    job: Job, recipe: Recipe, device: torch.device, line: Line, stop: Callable[[], bool], begin: bool
-) -> Training:
-    """Everything that `train` needs, for a settled recipe; `begin`: weights of `init` are taken up."""
+def assemble(job: Job, recipe: Recipe, device: torch.device, line: Line, stop: Callable[[], bool]) -> Training:
+    """Everything that `train` needs, for a settled recipe. What a user can mend is found before images are decoded."""
     asked, size, folder = Chosen(**recipe.runtime.model_dump()), view_size(recipe), job.folder
     torch.set_num_threads(asked.threads)
-    source = keep_in_memory(job.source, recipe, line)
+    checkpoints = Checkpoints(folder.path, keep=recipe.saving.keep) if folder else None
     encoder = build_encoder(recipe.backbone, channels=recipe.data.channels, size=size, seed=recipe.seed)
-    if begin and job.init is not None:
-        start_from(encoder, job.init)
+    if job.init is not None and (checkpoints is None or checkpoints.latest_step() is None):
+        start_from(encoder, job.init)  # a checkpoint holds what became of them
+    method = build_method(recipe, encoder, len(job.source), line.say)
+    timeline(method.plan(recipe.epochs), size=len(job.source), batch=recipe.batch)  # raises where they do not fit
+    streams = streamed(job, recipe, asked.workers, line)
+    runtime = Runtime(
+        device=device, precision=asked.precision, channels_last=asked.channels_last, compile=asked.compile
+    )
+    metrics = Metrics(folder.metrics) if folder and rank() == 0 else None
+    facts = {"recipe": recipe.model_dump(mode="json"), "manifest": folder.manifest() if folder else None}
+    return Training(
+        method=method,
+        streams=streams,
+        optimization=build_optimization(recipe, line.say),
+        runtime=runtime,
+        saver=Saver(checkpoints=checkpoints, every=recipe.saving.every, facts=facts),
+        journal=Journal(metrics, line, images=recipe.batch, every=recipe.saving.log_every, skips=streams.skips),
+        probes=watching(recipe, streams, size, device),
+        stop=stop,
+    )
+
+
+def streamed(job: Job, recipe: Recipe, workers: int, line: Line) -> Streams:
+    """The images as batches, decoded into memory where they fit; what then cannot be read is listed at once."""
     found = labels(job.source, job.label_spec)[0] if job.label_spec else None
-    skips = Skips(folder.skipped if folder and rank() == 0 else None, len(source), allowed=recipe.data.max_bad)
-    streams = Streams(
+    source = keep_in_memory(job.source, recipe, line)
+    path = job.folder.skipped if job.folder and rank() == 0 else None
+    skips = Skips(path, len(source), allowed=recipe.data.max_bad)
+    if isinstance(source, Cached):  # alike on every process, so that all of them stop where there are too many
+        skips.add(Skipped(index, source.name(index), e.reason) for index, e in source.failures.items())
+    return Streams(
         source=source,
         views=build_views(recipe),
         batch=recipe.batch,
         accumulate=recipe.accumulate,
-        workers=asked.workers,
+        workers=workers,
         seed=recipe.seed,
         labels=found,
         rank=rank(),
         world=world(),
         skips=skips,
-    )
-    runtime = Runtime(
-        device=device, precision=asked.precision, channels_last=asked.channels_last, compile=asked.compile
-    )
-    checkpoints = Checkpoints(folder.path, keep=recipe.saving.keep) if folder else None
-    facts = {"recipe": recipe.model_dump(mode="json")}
-    metrics = Metrics(folder.metrics) if folder and rank() == 0 else None
-    return Training(
-        method=build_method(recipe, encoder, len(source), line.say),
-        streams=streams,
-        optimization=build_optimization(recipe, line.say),
-        runtime=runtime,
-        saver=Saver(checkpoints=checkpoints, every=recipe.saving.every, facts=facts),
-        journal=Journal(metrics, line, images=recipe.batch, every=recipe.saving.log_every, skips=skips),
-        probes=watching(recipe, streams, size, device),
-        stop=stop,
     )
 
 

@@ -19,6 +19,7 @@ from lookalike.modules import Encoder
 from lookalike.recipes import Recipe, build_encoder, dump, load, view_size
 from lookalike.training.checkpoint import CheckpointError, load_weights, save_weights, write_atomic
 
+FINISHED = "finished.json"  # names the weight files; written after them
 PACKAGES = ("lookalike", "torch", "torchvision", "timm", "numpy", "pillow", "safetensors")
 
 
@@ -83,15 +84,11 @@ class RunFolder:
 
     def manifest(self) -> dict[str, Any]:
         """What the run began with. Raises CheckpointError where that cannot be read."""
-        return _facts(self.path / "manifest.json", "data", "images", "identity", "labels", "versions")
+        return _facts(self.path / "manifest.json", "data", "images", "identity", "init", "labels", "versions")
 
     def finish(self, exports: Mapping[str, nn.Module], recipe: Recipe) -> list[Path]:
         """Writes one weight file per role, and beside it what is needed to build the network again."""
-        files = []
         for role, module in exports.items():
-            files.append(self.path / f"{role}.safetensors")
-            state = {name: tensor.detach().cpu() for name, tensor in module.state_dict().items()}
-            save_weights(files[-1], state)
             card = {
                 "role": role,
                 "backbone": recipe.backbone.model_dump(),
@@ -100,6 +97,10 @@ class RunFolder:
                 "fingerprint": fingerprint(module),
             }
             write_atomic(self.path / f"{role}.json", (json.dumps(card, indent=2) + "\n").encode())
+        files = [self.path / f"{role}.safetensors" for role in exports]
+        for file, module in zip(files, exports.values(), strict=True):
+            save_weights(file, {name: tensor.detach().cpu() for name, tensor in module.state_dict().items()})
+        write_atomic(self.path / FINISHED, (json.dumps([file.name for file in files]) + "\n").encode())
         return files
 
     def encoder(self, role: str = "encoder") -> Encoder:
@@ -124,7 +125,8 @@ class RunFolder:
         return encoder.eval()
 
     def finished(self) -> bool:
-        return any(self.path.glob("*.safetensors"))
+        """Training has ended and all that it leaves is written."""
+        return (self.path / FINISHED).is_file()
 
 
 def new_folder(parent: Path, method: str) -> Path:

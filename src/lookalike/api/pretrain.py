@@ -33,6 +33,10 @@ def pretrain(
     method: str | None = None,
     recipe: str | None = None,
     overrides: Sequence[str] = (),
+    backbone: str | None = None,
+    epochs: float | None = None,
+    batch: int | None = None,
+    seed: int | None = None,
     out: str | PathLike[str] | None = None,
     init: str | None = None,
     label_spec: str | None = None,
@@ -41,12 +45,15 @@ def pretrain(
     """Learns from the images of `data` and returns the finished run.
 
     data: a folder (flat or nested), a list file, paths, or a torch data set. recipe: a library name or a file; without
-    one it is chosen by a printed rule from the images, the device and `method`. overrides: dotted "key=value".
+    one it is chosen by a printed rule from the images, the device and `method`. overrides: dotted "key=value";
+    backbone, epochs, batch and seed are short for some of them.
     out: the run folder (default runs/<method>-<n>). init: timm:NAME, FILE.safetensors or a run folder to start from.
     label_spec: "folders" or a CSV file; labels are only watched, unless the method says that it learns from them.
     Raises ValueError in one sentence for what a user can mend, loop.Stopped after a signal (saved, to be resumed).
     """
-    settled, source, notes = _chosen(data, method, recipe, overrides)
+    asked = {"backbone.name": backbone, "epochs": epochs, "batch": batch, "seed": seed}
+    given = [f"{key}={value}" for key, value in asked.items() if value is not None]
+    settled, source, notes = _chosen(data, method, recipe, [*given, *overrides])
     with processes(settled.runtime.device) as device:
         path = spread_text(str(out if out is not None else new_folder(Path("runs"), method_name(settled))))
         folder = RunFolder(Path(path))
@@ -59,10 +66,10 @@ def pretrain(
             line.say(f"{len(source):,} images, run folder {path}")
             whole = settle(job, device, line) if rank() == 0 else settled
             if rank() == 0:
-                told = {"data": _told(data), "init": init, "labels": label_spec, "images": len(source)}
+                told = {"data": _told(data), "init": _kept(init), "labels": label_spec, "images": len(source)}
                 folder.begin(whole, {**told, "identity": source.identity(), **facts()})
             agree(True)  # nobody reads the recipe before it is written
-            return _trained(job, folder.recipe(), device, line, begin=True)
+            return _trained(job, folder.recipe(), device, line)
 
 
 def resume(
@@ -93,8 +100,8 @@ def resume(
         else:
             _demand_same_numerics(recipe, manifest)
         with processes(recipe.runtime.device) as device:
-            job = Job(folder=folder, recipe=recipe, source=source, init=None, label_spec=manifest["labels"])
-            return _trained(job, recipe, device, line, begin=False)
+            job = Job(folder=folder, recipe=recipe, source=source, init=manifest["init"], label_spec=manifest["labels"])
+            return _trained(job, recipe, device, line)
 
 
 @dataclass(frozen=True)
@@ -118,7 +125,7 @@ def dry_run(
         device = pick(settled.runtime.device)
         job = Job(folder=None, recipe=settled, source=source)
         whole = settle(job, device, line)
-        training = assemble(job, whole, device, line, stop=asked, begin=True)
+        training = assemble(job, whole, device, line, stop=asked)
         with suppress(Stopped):
             train(training, whole.epochs)
     seconds = asked.seconds()
@@ -168,10 +175,10 @@ def _several(source: Images) -> Images:
     return source
 
 
-def _trained(job: Job, recipe: Recipe, device: torch.device, line: Line, begin: bool) -> Run:
+def _trained(job: Job, recipe: Recipe, device: torch.device, line: Line) -> Run:
     assert job.folder is not None
     with _asked_to_stop() as asked:
-        training = assemble(job, recipe, device, line, stop=asked, begin=begin)
+        training = assemble(job, recipe, device, line, stop=asked)
         try:
             train(training, recipe.epochs)
         except Stopped as stopped:
@@ -252,6 +259,11 @@ def _line(folder: RunFolder | None, quiet: bool) -> Line:
     if folder is not None and first:
         folder.path.mkdir(parents=True, exist_ok=True)
     return Line(log=folder.log if folder and first else None, quiet=quiet or not first)
+
+
+def _kept(init: str | None) -> str | None:
+    """`init`, found again from another working folder."""
+    return str(Path(init).absolute()) if init is not None and Path(init).exists() else init
 
 
 def _told(data: Any) -> str | None:

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from lookalike.data import Source, read_or_next
-from lookalike.evaluation import PROTOCOLS, Reading, diagnose, extract, health, knn
+from lookalike.evaluation import PROTOCOLS, Reading, alignment, diagnose, extract, health, knn, uniformity
+from lookalike.functional import random
 from lookalike.methods.method import Method, Progress, Step
 from lookalike.transforms import Views, eval_chain
 
@@ -35,6 +36,9 @@ class HealthProbe:
         reading = Reading(step=progress.run.step, loss=float(step.loss), **seen)
         self.readings = [*self.readings[-50:], reading]
         values: dict[str, float | str] = {name: float(seen[name]) for name in ("spread", "rank", "cosine")}
+        if len(step.projections) > 1:
+            one, two = list(step.projections.values())[:2]
+            values |= {"alignment": alignment(one.float(), two.float()), "uniformity": uniformity(one.float())}
         found = diagnose(self.readings)
         if found and found.cause not in self.named:
             self.named.add(found.cause)
@@ -50,7 +54,7 @@ class KnnProbe:
     ) -> None:
         self.source, self.labels, self.every, self.device = source, labels, every, device
         self.views = Views({"center": eval_chain(size)})
-        order = torch.randperm(len(source), generator=torch.Generator().manual_seed(seed))
+        order = torch.randperm(len(source), generator=random.generator("online knn", seed))
         queries = max(1, min(QUERIES, len(source) // 5))
         self.queries, self.bank = order[:queries], order[queries : queries + BANK]
 

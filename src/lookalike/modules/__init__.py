@@ -2,7 +2,7 @@
 
 from lookalike.modules.backbones import NARROW, Encoder, backbone
 from lookalike.modules.bank import Bank
-from lookalike.modules.batch_statistics import BatchNorm, split, synchronize_, with_batch_statistics
+from lookalike.modules.batch_statistics import BatchNorm, running_statistics, split, synchronize_, with_batch_statistics
 from lookalike.modules.heads import SHAPES, Shape, head, mlp
 from lookalike.modules.momentum import MomentumEncoder
 from lookalike.modules.queue import Column, Queue
@@ -22,6 +22,7 @@ __all__ = [
     "head",
     "load_weights",
     "mlp",
+    "running_statistics",
     "split",
     "synchronize_",
     "with_batch_statistics",

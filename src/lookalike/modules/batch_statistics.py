@@ -68,6 +68,12 @@ def synchronize_(module: nn.Module) -> None:
         buffer.copy_(mean.view_as(buffer))
 
 
+def running_statistics(module: nn.Module) -> list[Tensor]:
+    """The buffers of all BatchNorm layers: means, variances, counts of batches."""
+    layers = (layer for layer in module.modules() if isinstance(layer, _BatchNorm))
+    return [buffer for layer in layers for buffer in layer.buffers(recurse=False)]
+
+
 class BatchNorm(_BatchNorm):
     """A BatchNorm layer of any dimension with a policy; shares parameters and buffers with the layer it is made from.
 

@@ -116,7 +116,7 @@ def build_part(value: Any, dim: int, annotation: Any, recipe: Recipe, images: in
     if annotation is Queue:
         most = max(recipe.batch, images // 2)
         if value > most:
-            say(f"the queue of {value} is capped at {most}: more would hold half of the {images} images twice")
+            say(f"the queue of {value} is capped at {most}: more would hold keys of over half of the {images} images")
         return Queue(min(value, most), dim, seed=recipe.seed)
     if isinstance(value, Follow):
         return Constant(value.start) if value.start == value.end else Cosine(value.start, value.end)

@@ -141,7 +141,7 @@ class Saving(Section):
 class Watching(Section):
     """What is measured while training, without changing it."""
 
-    health_every: int = Field(default=100, gt=0)
+    health_every: int = Field(default=20, gt=0)
     """Steps between looks for collapse."""
     knn_every: float = Field(default=5.0, ge=0)
     """Epochs between online k-NN scores, where labels are given; 0: never."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from lookalike.functional import random
 from lookalike.methods.method import Batch, Method, Progress, Step
-from lookalike.modules import synchronize_
+from lookalike.modules import running_statistics, synchronize_
 from lookalike.training.corpus import WholeDataSet
 from lookalike.training.journal import Journal
 from lookalike.training.optimizers import Optimization, hide_frozen
@@ -18,7 +18,7 @@ from lookalike.training.saver import Saver
 from lookalike.training.streams import Streams
 from lookalike.training.timeline import schedule_clock, timeline
 
-DROPPED_IN_A_ROW = 3  # non-finite steps that are skipped before training stops
+DROPPED, DROPPED_FP16 = 3, 30  # non-finite steps in a row at which training stops; fp16 settles its loss scale
 
 
 class NonFinite(RuntimeError):  # noqa: N818
@@ -104,14 +104,20 @@ class Attempt:
     dropped: int = 0  # non-finite steps in a row
     stop: bool = False
 
+    def __post_init__(self) -> None:
+        self.statistics = running_statistics(self.run.method)
+        self.before = [buffer.clone() for buffer in self.statistics]
+
     def __call__(self, batches: Sequence[Batch], progress: Progress) -> None:
         run, runtime = self.run, self.run.runtime
+        for kept, buffer in zip(self.before, self.statistics, strict=True):
+            kept.copy_(buffer)
         run.method.before_update(progress)
         steps = [self.micro(batch, progress, number, len(batches)) for number, batch in enumerate(batches)]
         synchronize_(run.method)
         filling = steps[0].loss is None
         norm = None if filling else self.gradient_norm(progress)
-        finite, go_on = runtime.consensus(norm is None or bool(torch.isfinite(norm)), not run.stop())
+        finite, go_on = runtime.consensus(all_finite(norm, *(step.loss for step in steps)), not run.stop())
         if norm is not None:
             if finite:
                 run.optimization.clip_(self.trained, norm)
@@ -122,6 +128,9 @@ class Attempt:
         progress, self.stop = replace(progress, updated=finite and not filling), not go_on
         if finite:
             run.method.after_update(progress, runtime.join(steps))
+        else:
+            for kept, buffer in zip(self.before, self.statistics, strict=True):
+                buffer.copy_(kept)  # one NaN would stay in a running mean for good
         run.journal.step(progress, steps, norm)
         for probe in run.probes:
             if probe.due(progress):
@@ -138,18 +147,24 @@ class Attempt:
 
     def gradient_norm(self, progress: Progress) -> Tensor:
         """The norm over all parameters the optimizer sees in this step."""
-        self.scaler.unscale_(self.optimizer)
         hide_frozen(self.optimizer, progress.run.step)
+        self.scaler.unscale_(self.optimizer)
         return torch.nn.utils.get_total_norm([p.grad for p in self.trained if p.grad is not None])
 
     def count(self, finite: bool, step: int) -> None:
         """Counts dropped steps in a row; fp16 may drop more while its loss scale settles."""
         self.dropped = 0 if finite else self.dropped + 1
-        if self.dropped > (30 if self.scaler.is_enabled() else DROPPED_IN_A_ROW):
+        if self.dropped >= (DROPPED_FP16 if self.scaler.is_enabled() else DROPPED):
             raise NonFinite(
                 f"loss or gradients were NaN or infinite in {self.dropped} steps in a row, up to step {step + 1}: "
                 "lower the learning rate (optimizer.rate) or use runtime.precision=fp32; the last good save is whole"
             )
+
+
+def all_finite(*values: Tensor | None) -> bool:
+    """Whether none of the values is NaN or infinite; None counts as finite."""
+    there = [value.detach().double().reshape(()) for value in values if value is not None]
+    return not there or bool(torch.isfinite(torch.stack(there)).all())
 
 
 def detached(step: Step) -> Step:

@@ -8,6 +8,8 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
+PATIENCE = timedelta(hours=1)  # for what the first process does alone: decoding, a trial, an online score
+
 
 @contextmanager
 def processes(device: str) -> Iterator[torch.device]:
@@ -18,7 +20,7 @@ def processes(device: str) -> Iterator[torch.device]:
     several = int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized()
     place = pick(device)
     if several:
-        dist.init_process_group("nccl" if place.type == "cuda" else "gloo", timeout=timedelta(minutes=10))
+        dist.init_process_group("nccl" if place.type == "cuda" else "gloo", timeout=PATIENCE)
     try:
         yield place
     finally:

@@ -1,6 +1,8 @@
 """What a run saves and takes up again: the step, weights and buffers, optimizer, loss scale, partner tables."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -72,12 +74,24 @@ class Saver:
                 f"{found.path} belongs to another method or backbone: it lacks {missing[:3]} and holds {unexpected[:3]}"
                 "; resume with the recipe of the run"
             )
+        own, theirs = (_what_counts(facts) for facts in (self.facts, found.facts))
+        if own != theirs:
+            raise CheckpointError(
+                f"{found.path} was saved by a run with another recipe: remove it, or give the folder of that run"
+            )
         load_flat_state(optimizer, found.tensors, found.facts["optimizer"])
-        scaler.load_state_dict(found.facts["scaler"])
+        if scaler.is_enabled() and found.facts["scaler"]:
+            scaler.load_state_dict(found.facts["scaler"])
         streams.pairs.clear()
         for view, group in _under("pairs/", found.tensors).items():
             streams.pairs[view] = Pairs(group, found.tensors[f"own/{view}"].item())
         return found.facts["step"], found.notes
+
+
+def _what_counts(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of the recipe that makes the weights what they are."""
+    free = ("runtime", "saving", "watching", "data")
+    return {key: value for key, value in facts.get("recipe", {}).items() if key not in free}
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -5,7 +5,7 @@ stands follows from the step alone.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Protocol, runtime_checkable
 
@@ -148,11 +148,22 @@ class Streams:
         for name in partners:
             key = random.key("partner", self.seed, stretch.number, round, name, attempt)
             other = self.pairs[name].choose(index, key) if name in self.pairs else index
-            pixels, other, missed = read_or_next(self.source, other, torch.arange(len(other)), stride=1)
+            pixels, other, missed = self.partners(other, index)
             views |= self.views.render(pixels, parameters, names=[name])
             aux[f"{name}/box"] = self.views.boxes(parameters, _sizes(pixels))[name]
             aux[f"{name}/partner"], skipped = other, [*skipped, *missed]
         return Part(views, index, position, aux, skipped)
+
+    def partners(self, other: Tensor, index: Tensor) -> tuple[Sequence[Tensor] | Tensor, Tensor, list[Skipped]]:
+        """The partners' images; where one cannot be read the sample stands for itself, never another row's partner."""
+        found = [
+            read_or_next(self.source, torch.stack(pair), torch.zeros(1, dtype=torch.int64), stride=1)
+            for pair in zip(other, index, strict=True)
+        ]
+        images = [pixels[0] for pixels, _, _ in found]
+        same = len({image.shape for image in images}) == 1
+        chosen = torch.cat([one for _, one, _ in found])
+        return torch.stack(images) if same else images, chosen, [s for _, _, missed in found for s in missed]
 
 
 @dataclass(frozen=True)
@@ -164,6 +175,11 @@ class Part:
     position: Tensor
     aux: dict[str, Tensor]
     skipped: list[Skipped]
+
+    def pin_memory(self) -> "Part":
+        """Called by torch's loader where the batch goes to an accelerator."""
+        views = {name: pixels.pin_memory() for name, pixels in self.views.items()}
+        return replace(self, views=views)
 
 
 class _Steps(Dataset):
@@ -194,9 +210,10 @@ class _Again:
     def reserve(self, batch: Batch, offset: int) -> Batch:
         place = offset + batch.position.cpu()
         size = self.streams.size
-        cycles = [random.generator("reserve", self.streams.seed, c) for c in range(int(place.max()) // size + 1)]
+        first, last = int(place.min()) // size, int(place.max()) // size
+        cycles = [random.generator("reserve", self.streams.seed, cycle) for cycle in range(first, last + 1)]
         order = torch.cat([torch.randperm(size, generator=cycle) for cycle in cycles])
-        return self._batch(batch, order, place, RESERVE)
+        return self._batch(batch, order, place - first * size, RESERVE)
 
     def _batch(self, batch: Batch, order: Tensor, place: Tensor, attempt: int) -> Batch:
         round, _ = self.stretch.round_and_slot(batch.progress.run.step)
