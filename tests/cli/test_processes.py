@@ -25,7 +25,9 @@ def started(*words: object, several: int = 1) -> subprocess.Popen[str]:
 
 
 def rows(run: Path) -> list[dict]:
-    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    """The lines of steps; probes write others."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [line for line in lines if "probe" not in line]
 
 
 def wait_for_steps(process: subprocess.Popen[str], run: Path) -> None:

@@ -65,10 +65,7 @@ def pretrain(
                 line.say(note)
             line.say(f"{len(source):,} images, run folder {path}")
             whole = settle(job, device, line) if rank() == 0 else settled
-            if rank() == 0:
-                told = {"data": _told(data), "init": _kept(init), "labels": label_spec, "images": len(source)}
-                folder.begin(whole, {**told, "identity": source.identity(), **facts()})
-            agree(True)  # nobody reads the recipe before it is written
+            _write(job, whole, data)
             return _trained(job, folder.recipe(), device, line)
 
 
@@ -167,6 +164,15 @@ def _chosen(
     if settled.data.channels != source.channels:
         source = open_source(data, channels=settled.data.channels)
     return settled, source, [f"recipe {choice.recipe}: {reason}" for reason in choice.reasons]
+
+
+def _write(job: Job, recipe: Recipe, data: Any) -> None:
+    """Recipe and manifest, by the first process; nobody reads them before they are there."""
+    assert job.folder is not None
+    if rank() == 0:
+        told = {"data": _told(data), "init": _kept(job.init), "labels": job.label_spec, "images": len(job.source)}
+        job.folder.begin(recipe, {**told, "identity": job.source.identity(), **facts()})
+    agree(True)
 
 
 def _several(source: Images) -> Images:
