@@ -77,7 +77,7 @@ def test_init_starts_from_the_weights_of_a_run(photos, finished):
         assert said.code == 0, said.err
         before, after = load_weights(finished / "encoder.safetensors"), load_weights(Path(name, "encoder.safetensors"))
         assert all((before[key] == after[key]).all() for key in before if key.endswith("weight"))
-        assert json.loads(Path(name, "manifest.json").read_text())["init"] == str(init)
+        assert json.loads(Path(name, "manifest.json").read_text())["init"] == str(Path(init).absolute())
 
 
 def test_labels_are_scored_while_training_and_change_nothing(labelled):

@@ -19,7 +19,7 @@ from lookalike.modules import Encoder
 from lookalike.recipes import Recipe, build_encoder, dump, load, view_size
 from lookalike.training.checkpoint import CheckpointError, load_weights, save_weights, write_atomic
 
-FINISHED = "finished.json"  # names the weight files; written after them
+NOT_CARDS = ("manifest.json", "evaluation.json")
 PACKAGES = ("lookalike", "torch", "torchvision", "timm", "numpy", "pillow", "safetensors")
 
 
@@ -100,7 +100,6 @@ class RunFolder:
         files = [self.path / f"{role}.safetensors" for role in exports]
         for file, module in zip(files, exports.values(), strict=True):
             save_weights(file, {name: tensor.detach().cpu() for name, tensor in module.state_dict().items()})
-        write_atomic(self.path / FINISHED, (json.dumps([file.name for file in files]) + "\n").encode())
         return files
 
     def encoder(self, role: str = "encoder") -> Encoder:
@@ -125,8 +124,9 @@ class RunFolder:
         return encoder.eval()
 
     def finished(self) -> bool:
-        """Training has ended and all that it leaves is written."""
-        return (self.path / FINISHED).is_file()
+        """Training has ended and all that it leaves is written: cards come first, then the weights of each."""
+        cards = [path for path in self.path.glob("*.json") if path.name not in NOT_CARDS]
+        return bool(cards) and all(card.with_suffix(".safetensors").is_file() for card in cards)
 
 
 def new_folder(parent: Path, method: str) -> Path:
