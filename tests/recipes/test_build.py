@@ -67,7 +67,7 @@ def test_a_queue_keeps_to_half_of_the_images_and_says_so():
     notes = []
     method = built("moco_small", images=1000, say=notes.append)
     assert len(method.queue.rows()) == 500
-    assert notes == ["the queue of 4096 is capped at 500: more would hold half of the 1000 images twice"]
+    assert notes == ["the queue of 4096 is capped at 500: more would hold keys of over half of the 1000 images"]
     assert len(built("moco_small", images=100_000, say=notes.append).queue.rows()) == 4096
     assert len(notes) == 1
 

@@ -48,7 +48,8 @@ class Window:
         return min(self.size, size)
 
     def rounds(self, epochs: float, size: int) -> float:
-        return float(math.ceil(epochs * size / self.length(size)))  # as many visits as ordinary epochs: official code
+        exact = epochs * size / self.length(size)  # as many visits as ordinary epochs: official code
+        return float(math.ceil(exact - 1e-9))  # 11.000000000000002 windows are 11
 
     def indices(self, *, seed: int, phase: int, round: int, size: int) -> Int64[Tensor, "length"]:
         base = torch.randperm(size, generator=generator("window", seed, phase))

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,10 +52,10 @@ class Warmup:
     epochs: float = 0.0
     start: float = 0.0
     end: float = 0.0
-    shape: str = "cosine"
+    shape: Literal["cosine", "steps", "constant"] = "cosine"
     milestones: tuple[float, ...] = ()
     factor: float = 0.1
-    per: str = "step"
+    per: Literal["step", "epoch"] = "step"
 
     def __call__(self, clock: Clock) -> float:
         if clock.epoch < self.epochs:
@@ -65,5 +65,5 @@ class Warmup:
         if self.shape == "steps":
             return self.factor ** sum(clock.epoch >= milestone for milestone in self.milestones)
         epoch = math.floor(clock.epoch) if self.per == "epoch" else clock.epoch
-        progress = (epoch - self.epochs) / (clock.epochs - self.epochs)
+        progress = max(0.0, epoch - self.epochs) / (clock.epochs - self.epochs)
         return self.end + (1 - self.end) * (1 + math.cos(math.pi * progress)) / 2

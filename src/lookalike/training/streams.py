@@ -210,7 +210,8 @@ class _Again:
     def reserve(self, batch: Batch, offset: int) -> Batch:
         place = offset + batch.position.cpu()
         size = self.streams.size
-        first, last = int(place.min()) // size, int(place.max()) // size
+        # alike for every rank and micro-batch, and one cycle more for what stands in for unreadable samples
+        first, last = offset // size, (offset + self.streams.batch - 1) // size + 1
         cycles = [random.generator("reserve", self.streams.seed, cycle) for cycle in range(first, last + 1)]
         order = torch.cat([torch.randperm(size, generator=cycle) for cycle in cycles])
         return self._batch(batch, order, place - first * size, RESERVE)
