@@ -8,6 +8,7 @@ Writes benchmarks/results/quality-<date>.json: one entry per run, and a summary 
 """
 
 import argparse
+import contextlib
 import json
 import os
 import resource
@@ -42,7 +43,7 @@ def split(images: Path, out: Path) -> None:
 def link(files: list[Path], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for file in files:
-        if not (folder / file.name).exists():
+        with contextlib.suppress(FileExistsError):  # another bench may be doing the same
             (folder / file.name).symlink_to(file.resolve())
 
 
@@ -108,10 +109,10 @@ def summary(finals: list[dict], model: str) -> dict[str, dict[str, float]]:
     result = {}
     for place in range(len(finals[0][model])):
         values = [100 * scored[model][place]["value"] for scored in finals]
-        spread = statistics.stdev(values) if len(values) > 1 else 0.0
+        spread = round(statistics.stdev(values), 2) if len(values) > 1 else None
         result[f"k={finals[0][model][place]['k']}"] = {
             "mean": round(statistics.mean(values), 2),
-            "sd": round(spread, 2),
+            "sd": spread,
         }
     return result
 
