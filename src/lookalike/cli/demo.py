@@ -10,7 +10,7 @@ Out = Annotated[str, typer.Option(metavar="DIR", help="Where digits, run and pic
 def demo(out: Out = "lookalike-demo") -> None:
     """Train on scanned digits, score, draw neighbors.
 
-    1,797 images that come with scikit-learn, without their labels; no network. About a minute on two cores.
+    1,797 images that come with scikit-learn, without their labels; no network. A minute and a half on two cores.
     Needs scikit-learn and matplotlib: pip install 'lookalike[demo]'
     """
     from lookalike.api import demo as tell
