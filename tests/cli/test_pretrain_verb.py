@@ -1,6 +1,7 @@
 """lookalike pretrain where all is well: what it writes, what it says, and what a dry run shows."""
 
 import json
+import shutil
 from pathlib import Path
 
 import yaml
@@ -94,3 +95,15 @@ def test_a_list_of_images_is_read_as_a_folder_is(tmp_path):
     for data, out in (("some", "a"), ("list.txt", "b")):
         assert lookalike("pretrain", data, *TINY, "--out", out).code == 0
     assert Path("a/encoder.safetensors").read_bytes() == Path("b/encoder.safetensors").read_bytes()
+
+
+def test_init_survives_a_kill_before_the_first_checkpoint(photos, finished):
+    words = ("--epochs", "0.5", "--init", finished, "--out", "early")
+    assert lookalike("pretrain", photos, *TINY, *words).code == 0
+    expected = Path("early", "encoder.safetensors").read_bytes()
+    for path in (Path("early", "encoder.safetensors"), Path("early", "encoder.json"), Path("early", "metrics.jsonl")):
+        path.unlink()
+    shutil.rmtree(Path("early", "checkpoints"))  # what is left was written before training
+    said = lookalike("pretrain", "--resume", "early")
+    assert said.code == 0, said.err
+    assert Path("early", "encoder.safetensors").read_bytes() == expected
