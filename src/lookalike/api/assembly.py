@@ -25,7 +25,7 @@ from lookalike.training.checkpoint import Checkpoints
 from lookalike.training.journal import Journal
 from lookalike.training.loop import Probe, Training
 from lookalike.training.metrics import Metrics
-from lookalike.training.progress import Line
+from lookalike.training.progress import Line, steps_of
 from lookalike.training.runtime import Precision, Runtime
 from lookalike.training.saver import Saver
 from lookalike.training.streams import Streams
@@ -154,15 +154,9 @@ def keep_in_memory(source: Images, recipe: Recipe, line: Line) -> Images:
     """The images decoded once, where they fit and the recipe wants it; every process holds a copy of its own."""
     if recipe.data.cache is False:
         return source
-    done = 0
+    limit = int(SHARE * available_memory() / world())
     with line.track(f"Decoding {len(source):,} images", len(source)) as advance:
-
-        def hear(total: int, _: int) -> None:
-            nonlocal done
-            advance(total - done)
-            done = total
-
-        return cached(source, limit_bytes=int(SHARE * available_memory() / world()), on_progress=hear)
+        return cached(source, limit_bytes=limit, on_progress=steps_of(advance))
 
 
 def start_from(encoder: Encoder, init: str) -> None:

@@ -1,6 +1,6 @@
 """evaluate: honest scores of a trained encoder on labelled images, beside raw pixels and random weights."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -24,7 +24,7 @@ from lookalike.evaluation import (
 )
 from lookalike.recipes import Recipe, view_size
 from lookalike.training.processes import pick
-from lookalike.training.progress import Line
+from lookalike.training.progress import Line, steps_of
 from lookalike.transforms import Views, eval_chain
 
 KNOWN = ("knn",)
@@ -153,15 +153,3 @@ def card(result: KnnResult, model: nn.Module, name: str, size: int, recipe: Reci
         epochs=recipe.epochs if learned else None,
         backbone="" if pixels else fingerprint(model),
     )
-
-
-def steps_of(advance: Callable[[int], None]) -> Callable[..., None]:
-    """A callback that hears totals, for a progress bar that hears steps."""
-    done = 0
-
-    def hear(total: int, *_: int) -> None:
-        nonlocal done
-        advance(total - done)
-        done = max(done, total)
-
-    return hear

@@ -184,6 +184,18 @@ def progress(what: str, total: int | None = None, *, quiet: bool = False) -> Ite
         yield advance
 
 
+def steps_of(advance: Callable[[int], None]) -> Callable[..., None]:
+    """A callback that hears totals, as `cached` and `extract` call it, for what `Line.track` gives."""
+    done = 0
+
+    def hear(total: int, *_: int) -> None:
+        nonlocal done
+        advance(total - done)
+        done = max(done, total)
+
+    return hear
+
+
 def duration(seconds: float) -> str:
     """1:02:03, or 2:03."""
     text = str(timedelta(seconds=round(seconds)))
