@@ -125,6 +125,10 @@ class Method(nn.Module, ABC):
         """Submodule or parameter name -> its special optimization."""
         return {}
 
+    def uniform(self, rows: int) -> float | None:
+        """The loss of a batch of `rows` images if all looked alike; None where it says nothing about health."""
+        return None
+
     def enter(self, phase: Phase, corpus: Corpus) -> None:
         """Once, at step 0 of a phase; may read the whole corpus; all it sets is saved."""
 

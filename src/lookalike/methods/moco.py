@@ -13,6 +13,7 @@ symmetric: the sum of both directions; the keys of both views join the queue (of
 B batch, D embedding, K queue.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -20,7 +21,6 @@ from torch import Tensor, nn
 
 from lookalike.functional import soft_contrast, unit
 from lookalike.functional.schedules import Constant, Schedule
-from lookalike.functional.shuffle import shuffled
 from lookalike.methods.method import Batch, Method, Phase, Progress, Step
 from lookalike.modules import MomentumEncoder, Queue
 
@@ -59,30 +59,29 @@ class MoCo(Method):
         self.momentum_encoder.follow(self.encoder, self.projector, momentum=m)  # before the key forward: official code
 
     def forward(self, batch: Batch) -> Step:
-        loss, confidence, h, q_BD, k_BD = self.one_way(batch, QUERY, KEY)
-        features, projections, keep = {QUERY: h}, {QUERY: q_BD}, {KEY: k_BD}
-        if self.symmetric:
-            back, _, features[KEY], projections[KEY], keep[QUERY] = self.one_way(batch, KEY, QUERY)
-            loss = loss + back  # the sum: official notebook
-        return Step(
-            loss=loss, metrics={"confidence": confidence}, keep=keep, features=features, projections=projections
-        )
+        ways = [(QUERY, KEY), (KEY, QUERY)] if self.symmetric else [(QUERY, KEY)]
+        h = {query: self.encoder(batch.views[query]) for query, _ in ways}
+        q_BD = {query: unit(self.projector(rows)) for query, rows in h.items()}
+        k_BD = {key: self.key(batch, key) for _, key in ways}
+        found = [
+            soft_contrast(q_BD[query], positive=k_BD[key], keys=self.queue.rows(), temperature=self.temperature)
+            for query, key in ways
+        ]
+        loss = torch.stack([way.loss for way in found]).sum()  # symmetric: the sum, official notebook
+        confidence = torch.stack([way.confidence for way in found]).mean()
+        return Step(loss=loss, metrics={"confidence": confidence}, keep=k_BD, features=h, projections=q_BD)
 
-    def one_way(self, batch: Batch, query: str, key: str) -> tuple[Tensor, ...]:
-        """Loss and confidence of finding the keys of one view with queries of the other; features h, q_BD, k_BD."""
-        h = self.encoder(batch.views[query])
-        q_BD = unit(self.projector(h))
-        with torch.no_grad():
-            x, in_order = batch.views[key], lambda rows: rows
-            if self.shuffle:
-                x, in_order = shuffled(x, batch.progress.generator(f"shuffle/{key}"))
-            k_BD = in_order(unit(self.momentum_encoder(x)))
-        found = soft_contrast(q_BD, positive=k_BD, keys=self.queue.rows(), temperature=self.temperature)
-        return found.loss, found.confidence, h, q_BD, k_BD
+    def key(self, batch: Batch, view: str) -> Tensor:
+        """k_BD of one view."""
+        generator = batch.progress.generator(f"shuffle/{view}") if self.shuffle else None
+        return unit(self.momentum_encoder(batch.views[view], shuffle=generator))
 
     def after_update(self, progress: Progress, kept: Mapping[str, Tensor]) -> None:
         keys = [kept[view] for view in (QUERY, KEY) if view in kept]
         self.queue.push(torch.cat(keys))  # after the loss: a key is never its own negative
+
+    def uniform(self, rows: int) -> float:
+        return math.log(1 + self.queue.filled) * (2 if self.symmetric else 1)
 
     def exports(self) -> Mapping[str, nn.Module]:
         return {"encoder": self.encoder}

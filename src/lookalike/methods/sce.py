@@ -15,6 +15,7 @@ Symmetric: every global view is key for all other views; local views are queries
 B batch, D embedding, K queue.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -23,7 +24,6 @@ from torch import Tensor, nn
 
 from lookalike.functional import soft_contrast, unit
 from lookalike.functional.schedules import Constant, Schedule
-from lookalike.functional.shuffle import shuffled
 from lookalike.methods.method import Batch, Method, Phase, Progress, Step
 from lookalike.modules import MomentumEncoder, Queue
 
@@ -92,19 +92,19 @@ class SCE(Method):
         entropy = torch.stack([pair.target_entropy for pair in found]).mean()
         return Step(loss=loss, metrics={"target_entropy": entropy}, keep=k_BD, features=h, projections=q_BD)
 
-    @torch.no_grad()
     def key(self, batch: Batch, view: str) -> Tensor:
         """k_BD of one view."""
-        if not self.shuffle:
-            return unit(self.momentum_encoder(batch.views[view]))
-        x, in_order = shuffled(batch.views[view], batch.progress.generator(f"shuffle/{view}"))
-        return in_order(unit(self.momentum_encoder(x)))
+        generator = batch.progress.generator(f"shuffle/{view}") if self.shuffle else None
+        return unit(self.momentum_encoder(batch.views[view], shuffle=generator))
 
     def after_update(self, progress: Progress, kept: Mapping[str, Tensor]) -> None:
         if progress.updated:
             m = self.momentum(progress.run)
             self.momentum_encoder.follow(self.encoder, self.projector, momentum=m)  # after the step: official code
         self.queue.push(torch.cat([kept[view] for view in self.keys]))
+
+    def uniform(self, rows: int) -> float:
+        return math.log(1 + self.queue.filled)  # whatever the target: its sum is 1
 
     def exports(self) -> Mapping[str, nn.Module]:
         return {"encoder": self.encoder}

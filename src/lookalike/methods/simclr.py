@@ -10,6 +10,7 @@ The contrast set is the global batch: 2B - 2 negatives; gradient flows into both
 B batch (of all processes), D embedding.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -54,6 +55,9 @@ class SimCLR(Method):
             features=dict(zip(VIEWS, h.chunk(2), strict=True)),
             projections={VIEWS[0]: z1_BD, VIEWS[1]: z2_BD},
         )
+
+    def uniform(self, rows: int) -> float:
+        return math.log(2 * rows - 1) * (2 if self.reduction == "tf_sum" else 1)
 
     def exports(self) -> Mapping[str, nn.Module]:
         return {"encoder": self.encoder}

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from lookalike.functional.ema import ema_
+from lookalike.functional.shuffle import shuffled
 
 
 class MomentumEncoder(nn.Module):
@@ -22,7 +23,7 @@ class MomentumEncoder(nn.Module):
     "copy"     taken from the followed network at each `follow`; eval mode as well
 
     A key that should share batch statistics with other images than its query does (MoCo, section 3.3) takes "split"
-    statistics (modules.batch_statistics) and a shuffled batch (functional.shuffle).
+    statistics (modules.batch_statistics) and a shuffled batch.
 
     Buffers other than BatchNorm's are taken for constants of the architecture and stay. Tensors shared between or
     within the modules are shared between the copies too.
@@ -36,9 +37,13 @@ class MomentumEncoder(nn.Module):
         self.copies = deepcopy(nn.ModuleList(modules)).requires_grad_(False)
         self.train()
 
-    def forward(self, x: Shaped[Tensor, "B *pixels"]) -> Shaped[Tensor, "B D"]:
-        """The last module's output."""
-        return self.stages(x)[-1]
+    @torch.no_grad()
+    def forward(self, x: Shaped[Tensor, "B *pixels"], shuffle: torch.Generator | None = None) -> Shaped[Tensor, "B D"]:
+        """The last module's output. With a generator, equal on all ranks, of a shuffled batch, put back in order."""
+        if shuffle is None:
+            return self.stages(x)[-1]
+        mixed, in_order = shuffled(x, shuffle)
+        return in_order(self.stages(mixed)[-1])
 
     @torch.no_grad()
     def stages(self, x: Shaped[Tensor, "B *pixels"]) -> tuple[Shaped[Tensor, "B _"], ...]:
