@@ -211,3 +211,10 @@ def test_an_override_is_checked_like_the_file(override, wrong, nearest):
         assert said == f"sce_small: there is no key '{wrong}'; the nearest is '{nearest}'"
     else:
         assert re.fullmatch(r"sce_small: epochs = \{'a': 3\} is not possible: .+ number", said)
+
+
+def test_a_new_kind_of_optimizer_must_bring_its_rate():
+    """The rate of the old kind would be silently wrong, and the sentence says why it is asked for."""
+    with pytest.raises(RecipeError, match=r"'optimizer.rate' is missing \(optimizer.kind=sgd starts that section anew"):
+        load("simclr_bench", ["optimizer.kind=sgd"])
+    assert load("simclr_bench", ["optimizer.kind=sgd", "optimizer.rate=0.1"]).optimizer.rate == 0.1

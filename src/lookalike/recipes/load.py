@@ -57,7 +57,13 @@ def load(name: str, overrides: Sequence[str] = ()) -> Recipe:
         raw = merged(below, raw)
     for override in overrides:
         raw = merged(raw, _override(override))
-    return validated(raw, name)
+    try:
+        return validated(raw, name)
+    except RecipeError as error:
+        kinds = [override for override in overrides if override.partition("=")[0].endswith(".kind")]
+        if kinds and "is missing" in str(error):
+            raise RecipeError(f"{error} ({kinds[0]} starts that section anew: give its other keys as well)") from None
+        raise
 
 
 def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
