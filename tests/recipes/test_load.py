@@ -65,7 +65,9 @@ def test_a_resolved_recipe_holds_every_key(write):
 
 def test_an_override_reaches_any_depth():
     changes = ["method.temperature=0.2", "epochs=1e2", "method.projector.hidden=77", "backbone.zero_init_last=yes"]
-    recipe = load("sce_cifar10", [*changes, "optimizer.milestones=[1, 2.5]", "method.momentum=0.5"])
+    recipe = load(
+        "sce_cifar10", [*changes, "optimizer.shape=steps", "optimizer.milestones=[1, 2.5]", "method.momentum=0.5"]
+    )
     method = recipe.model_dump()["method"]
     assert (method["temperature"], recipe.epochs) == (0.2, 100)
     assert method["projector"] == {"shape": "sce_cifar", "hidden": 77, "out": 128}

@@ -73,6 +73,27 @@ def test_an_unknown_key_names_the_nearest(wrong, near):
     assert sentence(raw) == f"mine.yaml: there is no key '{wrong}'; the nearest is '{near}'"
 
 
+def test_where_no_key_is_near_the_section_says_what_it_has():
+    raw = changed("method.augmentation", 1)
+    assert sentence(raw).startswith("mine.yaml: there is no key 'method.augmentation'; method has method.kind, method.")
+
+
+@pytest.mark.parametrize(
+    ("kind", "key", "value", "why"),
+    [
+        ("sgd", "milestones", [5], "has no effect without shape: steps"),
+        ("sgd", "lars_rate", "inside", "has no effect without kind: lars"),
+        ("adamw", "momentum", 0.8, "has no effect with kind: adamw, which has betas"),
+        ("lars", "nesterov", True, "has no effect without kind: sgd"),
+        ("larc", "betas", [0.5, 0.9], "has no effect without kind: adam or adamw"),
+    ],
+)
+def test_a_key_without_effect_is_refused(kind, key, value, why):
+    raw = deepcopy(GOOD)
+    raw["optimizer"] |= {"kind": kind, key: value}
+    assert sentence(raw) == f"mine.yaml: optimizer: {key} {why}: leave it out"
+
+
 def test_a_misspelt_section_is_not_reported_as_missing_too():
     raw = {("optimiser" if key == "optimizer" else key): value for key, value in GOOD.items()}
     assert sentence(raw) == "mine.yaml: there is no key 'optimiser'; the nearest is 'optimizer'"
@@ -85,7 +106,11 @@ def test_a_misspelt_section_is_not_reported_as_missing_too():
         ("epochs", 0, "epochs = 0 is not possible: input should be greater than 0"),
         ("epochs", float("inf"), "epochs = inf is not possible: input should be a finite number"),
         ("optimizer.rate", float("nan"), "optimizer.rate = nan is not possible: "),
-        ("optimizer.kind", "adam", "optimizer.kind = 'adam' is not possible: input should be 'sgd', 'adamw' or 'lars'"),
+        (
+            "optimizer.kind",
+            "rmsprop",
+            "optimizer.kind = 'rmsprop' is not possible: input should be 'sgd', 'adam', 'adamw', ",
+        ),
         ("optimizer.momentum", 1.0, "optimizer.momentum = 1.0 is not possible: input should be less than 1"),
         (
             "optimizer.milestones",

@@ -69,6 +69,7 @@ BOUNDS: dict[str, Any] = {
     "momentum_temperature": Field(gt=0),
     "coefficient": Field(ge=0, le=1),
 }
+NEAR = 0.6  # likeness below which a key is not taken for a misspelt one
 START = Clock(step=0, steps=1, epoch=0.0, epochs=1.0)
 END = Clock(step=1, steps=1, epoch=1.0, epochs=1.0)
 
@@ -91,14 +92,18 @@ class Backbone(Section):
 class Optimizer(Section):
     """How weights move."""
 
-    kind: Literal["sgd", "adamw", "lars"] = "sgd"
+    kind: Literal["sgd", "adam", "adamw", "lars", "larc"] = "sgd"
     rate: float = Field(gt=0)
     """Base learning rate, at the reference batch of `scaling`."""
     scaling: Literal["none", "linear", "sqrt"] = "none"
     """linear: rate x batch / 256; sqrt: rate x sqrt(batch); none: the rate as it stands."""
     weight_decay: float = Field(default=0.0, ge=0)
     momentum: float = Field(default=0.9, ge=0, lt=1)
-    """Of SGD and LARS."""
+    """Of sgd, lars and larc."""
+    nesterov: bool = False
+    """Of sgd."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Of adam and adamw."""
     no_decay: Literal["nothing", "one_dimensional", "bias_and_norm"] = "nothing"
     """Parameters without weight decay and without LARS adaptation."""
     lars_rate: Literal["inside", "outside"] = "outside"
@@ -112,6 +117,22 @@ class Optimizer(Section):
     """Epochs at which the rate falls to a tenth, with shape: steps."""
     per: Literal["step", "epoch"] = "step"
     """Whether the cosine moves each step or each epoch."""
+
+    @model_validator(mode="after")
+    def _has_effect(self) -> "Optimizer":
+        """A key that another choice makes idle is a mistake, not a detail; defaults may stand."""
+        adaptive = self.kind in ("adam", "adamw")
+        idle = {
+            "milestones": bool(self.milestones) and self.shape != "steps" and "has no effect without shape: steps",
+            "lars_rate": self.lars_rate == "inside" and self.kind != "lars" and "has no effect without kind: lars",
+            "momentum": self.momentum != 0.9 and adaptive and f"has no effect with kind: {self.kind}, which has betas",
+            "nesterov": self.nesterov and self.kind != "sgd" and "has no effect without kind: sgd",
+            "betas": self.betas != (0.9, 0.999) and not adaptive and "has no effect without kind: adam or adamw",
+        }
+        for key, why in idle.items():
+            if why:
+                raise ValueError(f"{key} {why}: leave it out")
+        return self
 
 
 class Runtime(Section):
@@ -249,11 +270,13 @@ def _complaints(error: ValidationError, model: type[Section]) -> list[str]:
         else:
             key = max((k for k in keys if f"{path}.".startswith(f"{k}.")), key=len, default=path)
             reason = _reason(one, [k for k in keys if k.startswith(f"{key}.")])
-            start = f"{impossible[key]}, or " if key in impossible else f"{key} = {one['input']!r} is not possible: "
+            whole = one["type"] == "value_error" and isinstance(one["input"], Mapping)  # keys that do not go together
+            value = f"{key}: " if whole else f"{key} = {one['input']!r} is not possible: "
+            start = f"{impossible[key]}, or " if key in impossible else value
             impossible[key] = start + reason
     meant = {path: _meant(path, keys) for path in unknown}
     return [
-        *(f"there is no key {path!r}; the nearest is {near!r}" for path, near in meant.items()),
+        *(_no_key(path, near, keys) for path, near in meant.items()),
         *impossible.values(),
         *(f"the key {path!r} is missing" for path in missing if path not in meant.values()),
     ]
@@ -265,6 +288,15 @@ def _reason(error: Mapping[str, Any], inside: Sequence[str]) -> str:
         return f"it is a section with the keys {', '.join(inside)}"
     reason = error["msg"].removeprefix("Value error, ")
     return reason[0].lower() + reason[1:]
+
+
+def _no_key(path: str, near: str, keys: Sequence[str]) -> str:
+    """The nearest key; where none is near, what its section has."""
+    section, _, word = path.rpartition(".")
+    if likeness(word, near.rpartition(".")[2]) >= NEAR or not section:
+        return f"there is no key {path!r}; the nearest is {near!r}"
+    siblings = [key for key in keys if key.rpartition(".")[0] == section]
+    return f"there is no key {path!r}; {section} has {', '.join(siblings)}"
 
 
 def _meant(path: str, keys: Sequence[str]) -> str:
