@@ -15,6 +15,8 @@ from torch import Tensor
 
 from lookalike.data.decode import EXTENSIONS, KINDS, decode, demand_channels, shown, size
 
+START, LIST_BYTES = 1 << 16, 1 << 30  # of a list: where text is told from other files, and the longest
+
 
 @runtime_checkable
 class Source(Protocol):
@@ -117,7 +119,7 @@ class Folder(Files):
         root = os.fspath(path)
         names, self.ignored = _scan(root)
         if not names:
-            raise ValueError(_no_images(root, self.ignored))
+            raise ValueError(no_images(root, self.ignored))
         super().__init__(root, names, channels=channels)
 
 
@@ -198,7 +200,8 @@ def _not_listed(root: str, prefix: str, error: OSError) -> str:
     return f"{path} cannot be listed ({error.strerror}): give it permission to be read, or move it elsewhere"
 
 
-def _no_images(root: str, ignored: Mapping[str, int]) -> str:
+def no_images(root: str, ignored: Mapping[str, int]) -> str:
+    """The sentence for a place that holds no image, but `ignored` files by kind."""
     if not ignored:
         return f"{shown(root)} is empty: give a folder that holds images ({KINDS})"
     kinds = sorted(ignored.items(), key=lambda item: (-item[1], item[0]))
@@ -209,14 +212,25 @@ def _no_images(root: str, ignored: Mapping[str, int]) -> str:
     )
 
 
-def _lines(file: str) -> list[str]:
-    try:
-        text = Path(file).read_bytes().decode("utf-8-sig", "surrogateescape")
-    except OSError as error:
-        raise ValueError(f"{shown(file)} cannot be opened ({error.strerror}): give a list of images") from error
+def lines_in(data: bytes, file: str) -> list[str]:
+    """The lines of a list that name something. Raises ValueError, naming `file`, where there is none."""
+    text = data.decode("utf-8-sig", "surrogateescape")
     lines = [line.removesuffix("\r") for line in text.split("\n")]
     names = [line for line in lines if line.strip() and not line.startswith("#")]
     if not names or "\0" in text:
         found = "is not text" if "\0" in text else "is an empty list"
         raise ValueError(f"{shown(file)} {found}: give a folder of images, or a text file with one path a line")
     return names
+
+
+def _lines(file: str) -> list[str]:
+    try:
+        with Path(file).open("rb") as opened:
+            data = opened.read(START)
+            if b"\0" not in data:  # what is not text may be huge
+                data += opened.read(LIST_BYTES)
+    except OSError as error:
+        raise ValueError(f"{shown(file)} cannot be opened ({error.strerror}): give a list of images") from error
+    if len(data) > LIST_BYTES:
+        raise ValueError(f"{shown(file)} is longer than {LIST_BYTES:,} bytes: give a shorter list of images")
+    return lines_in(data, file)
