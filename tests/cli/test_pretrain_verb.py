@@ -23,8 +23,18 @@ def test_a_run_folder_has_its_layout(finished):
         "recipe.yaml",
     }
     rows = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
+    rows = [row for row in rows if "probe" not in row]
     assert [row["step"] for row in rows] == list(range(1, 9))
     assert all(row["loss"] > 0 for row in rows)
+
+
+def test_a_finished_run_says_it_and_keeps_it(finished):
+    said = [line for line in (finished / "log.txt").read_text().splitlines() if "known by another view" in line]
+    assert len(said) == 1
+    rows = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
+    (row,) = [row for row in rows if "recognized/trained" in row]
+    for name in ("trained", "random weights", "raw pixels"):
+        assert f"{name} {100 * row[f'recognized/{name}']:.1f} %" in said[0]
 
 
 def test_options_are_keys_of_the_recipe(photos):

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import pytest
 
 from lookalike.training import progress as module
-from lookalike.training.progress import Line, duration, progress
+from lookalike.training.progress import Line, duration
 
 ROW = {"step": 20, "phase": "train", "epoch": 1.25, "loss": 2.5, "images_per_second": 1234.4, "wait": 0.031}
 
@@ -151,7 +151,7 @@ def test_durations(seconds, text):
 
 SCRIPT = """
 import sys, threading, time
-from lookalike.training.progress import Line, progress
+from lookalike.training.progress import Line
 with Line() as line:
     line.start(0, 40)
     for step in range(1, 41):
@@ -166,7 +166,7 @@ with Line() as line:
         time.sleep(0.02)
     assert threading.active_count() == 1
     line.finish(40)
-with progress("Decoding", 2) as advance:
+with Line() as line, line.track("Decoding", 2) as advance:
     time.sleep(0.3)
     advance(2)
 print("\\ndone", file=sys.stderr)
@@ -259,7 +259,7 @@ def test_the_terminal_is_tidied_after_an_error(terminal):
 
 
 def test_progress_alone_says_how_long_a_job_took(clock, capsys):
-    with progress("Embedding", 10) as advance:
+    with Line() as line, line.track("Embedding", 10) as advance:
         clock.now += 65
         advance(10)
     assert capsys.readouterr().err.splitlines() == ["Embedding 10/10", "Embedding 10/10 in 1:05"]

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from lookalike.api.assembly import Job, assemble, median_side, settle
+from lookalike.api.closing import close
 from lookalike.api.folder import RunFolder, facts, new_folder
 from lookalike.api.run import Run
 from lookalike.data import Images, open_source
@@ -196,6 +197,7 @@ def _trained(job: Job, recipe: Recipe, device: torch.device, line: Line) -> Run:
         if training.journal.skips:
             line.say(f"{len(training.journal.skips)} unreadable images were skipped: {job.folder.skipped}")
         line.say(f"wrote {', '.join(map(str, files))}")
+        close(training, line)
         line.say(f"next: lookalike evaluate {job.folder.path} --data LABELLED")
     agree(True)
     return Run(job.folder.path)

@@ -26,6 +26,7 @@ class Journal:
         self.name = ""
         self.waited = self.worked = self.mark = 0.0  # seconds since the last line of the log; end of the last wait
         self.steps = 0
+        self.done = 0  # steps of a finished run
 
     def start(self, step: int, steps: int, notes: Sequence[str]) -> None:
         """Training goes on at `step` of `steps`; log lines past that step are dropped."""
@@ -87,6 +88,7 @@ class Journal:
                 self.line.say(value)
 
     def finish(self, step: int) -> None:
+        self.done = step
         self.line.finish(step)
 
 

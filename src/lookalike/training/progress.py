@@ -177,13 +177,6 @@ class Job:
         return f"{self.what} {self.done:,}" + (f"/{self.total:,}" if self.total is not None else "")
 
 
-@contextmanager
-def progress(what: str, total: int | None = None, *, quiet: bool = False) -> Iterator[Callable[[int], None]]:
-    """`Line.track` for a job outside training, for anything that may take over two seconds."""
-    with Line(quiet=quiet) as line, line.track(what, total) as advance:
-        yield advance
-
-
 def steps_of(advance: Callable[[int], None]) -> Callable[..., None]:
     """A callback that hears totals, as `cached` and `extract` call it, for what `Line.track` gives."""
     done = 0

@@ -1,0 +1,64 @@
+"""The end of a run: whether the encoder knows an image by another view of it, beside references that cost little."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from lookalike.data import read_or_next
+from lookalike.evaluation import RawPixels, extract, nearest, random_weights
+from lookalike.functional import random
+from lookalike.training.loop import Training
+from lookalike.training.progress import Line, steps_of
+from lookalike.training.streams import Streams
+
+IMAGES = 1000
+CHUNK = 100
+
+
+def recognition(
+    encoder: nn.Module, streams: Streams, view: str, *, seed: int, device: torch.device, line: Line
+) -> dict[str, float]:
+    """Share of images whose other view is nearest by cosine: of "trained", "random weights" and "raw pixels".
+
+    Up to 1,000 training images, each drawn twice by the training plan's `view`. That is what contrastive training asks
+    for, on the images it asked it of: it shows whether training did anything, not what the features mean. No labels.
+    """
+    order = torch.randperm(streams.size, generator=random.generator("closing", seed))[:IMAGES]
+    models = {"trained": encoder, "random weights": random_weights(encoder, seed), "raw pixels": RawPixels()}
+    shares = {}
+    with line.track("Recognizing images by another view", 2 * len(models) * len(order)) as advance:
+        for name, model in models.items():
+            one, two = (
+                extract(
+                    model.to(device),
+                    drawn(streams, order, view, seed=seed, attempt=attempt),
+                    device=device,
+                    on_progress=steps_of(advance),
+                )
+                for attempt in (0, 1)
+            )
+            found = nearest(one.rows, two.rows, 1, exclude_self=False)
+            shares[name] = float((two.index[found.rows[:, 0]] == one.index).double().mean())
+    return shares
+
+
+def drawn(streams: Streams, order: Tensor, view: str, *, seed: int, attempt: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """(index, pixels) of one view of the images of `order`; an unreadable one gives way to the next, for every draw."""
+    key = random.key("closing views", seed)
+    for place in torch.arange(len(order)).split(CHUNK):
+        images, index, _ = read_or_next(streams.source, order, place, stride=CHUNK)
+        parameters = streams.views.draw(index, seed=key, epoch=(0, 0), attempt=attempt, names=[view])
+        yield index, streams.views.render(images, parameters)[view]
+
+
+def close(run: Training, line: Line) -> None:
+    """Says what `recognition` found for a finished run's first role, and writes it into metrics.jsonl."""
+    (encoder, *_), phase = run.method.exports().values(), run.method.plan(1.0)[-1]
+    streams, device = run.streams, run.runtime.device
+    shares = recognition(encoder, streams, phase.reads[0], seed=streams.seed, device=device, line=line)
+    told = ", ".join(f"{name} {100 * share:.1f} %" for name, share in shares.items())
+    line.say(f"an image known by another view of it, among {min(IMAGES, streams.size):,} training images: {told}")
+    if run.journal.metrics:
+        rows = {f"recognized/{name}": share for name, share in shares.items()}
+        run.journal.metrics.write({"step": run.journal.done, "probe": True, **rows})
