@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from contracts.small_world import Death, Killed
+from lookalike import recipes
 from lookalike.api.assembly import Job, assemble
 from lookalike.api.folder import RunFolder
 from lookalike.data import open_source
@@ -18,7 +19,7 @@ from lookalike.training.checkpoint import Checkpoints
 from lookalike.training.loop import train
 from lookalike.training.progress import Line
 
-METHODS = ["simclr", "moco", "byol", "sce"]
+METHODS = list(recipes.METHODS)
 SMALL = [
     "views.size=16",
     "batch=8",
@@ -30,8 +31,7 @@ SMALL = [
     "runtime.threads=1",
     "optimizer.warmup=1",
 ]
-NARROW = {
-    "simclr": [],
+NARROW = {  # more changes to <method>_small, where a method needs them
     "moco": ["method.queue=24", "backbone.statistics=split:4"],
     "byol": ["method.predictor.hidden=32", "method.predictor.out=16"],
     "sce": ["method.queue=24", "backbone.momentum_statistics=split:4"],
@@ -59,7 +59,7 @@ def go(
     method: str, images: Path, folder: Path, *, precision: str = "bf16", workers: int = 0, die_after: int | None = None
 ):
     """Trains from where the folder stands; the last checkpoint's tensors and the losses by step."""
-    overrides = [*SMALL, *NARROW[method], f"runtime.precision={precision}", f"runtime.workers={workers}"]
+    overrides = [*SMALL, *NARROW.get(method, []), f"runtime.precision={precision}", f"runtime.workers={workers}"]
     recipe = load(f"{method}_bench", [*overrides, "method.projector.hidden=32", "method.projector.out=16"])
     job = Job(folder=RunFolder(folder), recipe=recipe, source=open_source(str(images)))
     if not RunFolder(folder).begun():

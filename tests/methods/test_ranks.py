@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
+from lookalike import recipes
 from lookalike.functional.collectives import rank, world
 from lookalike.methods.byol import BYOL
 from lookalike.methods.method import Batch, Method
@@ -13,7 +14,7 @@ from lookalike.methods.simclr import SimCLR
 from lookalike.modules import Queue, mlp, with_batch_statistics
 from methods.fixtures import Redraws, progress
 
-METHODS = ["simclr", "moco", "byol", "sce", "sce symmetric"]
+METHODS = ["simclr", "moco", "byol", "sce", "sce symmetric"]  # a method, or a method and what is special
 VIEWS = ("view/1", "view/2")
 
 
@@ -49,6 +50,10 @@ def one_step(name: str, rows: int) -> dict[str, torch.Tensor]:
                 dist.all_reduce(gradient)
             found[f"gradient of {key}"] = gradient / world()
     return found | {f"buffer {key}": buffer.clone() for key, buffer in method.named_buffers()}
+
+
+def test_every_method_of_the_table_is_here():
+    assert {name.split()[0] for name in METHODS} == set(recipes.METHODS)
 
 
 @pytest.mark.parametrize(("processes", "rows"), [(2, 12), (3, 12), (2, 7), (3, 7), (3, 8)])

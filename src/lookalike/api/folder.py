@@ -149,7 +149,7 @@ def _facts(path: Path, *keys: str) -> dict[str, Any]:
 
 
 def facts() -> dict[str, Any]:
-    """What made this run: time, machine, versions, commit of the working folder if it is a repository."""
+    """What made this run: time, machine, versions, commit of the code if it is a checkout."""
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": {
@@ -165,8 +165,14 @@ def facts() -> dict[str, Any]:
 
 
 def _commit() -> str | None:
+    """The commit of this package's code, with "+" where it was changed; None where it is no checkout."""
+    place = Path(__file__).parents[1]
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], cwd=place, capture_output=True, text=True, timeout=5, check=True).stdout
+
     try:
-        found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False)
-    except (OSError, subprocess.TimeoutExpired):
+        git("ls-files", "--error-unmatch", __file__)  # in somebody else's repository the package is not tracked
+        return git("rev-parse", "HEAD").strip() + ("+" if git("status", "--porcelain", "--", ".") else "")
+    except (OSError, subprocess.SubprocessError):
         return None
-    return found.stdout.strip() or None
