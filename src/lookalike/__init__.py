@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lookalike import functional
-    from lookalike.api import Run, demo, dry_run, evaluate, list_methods, list_recipes, pretrain, resume
+    from lookalike.api import Run, demo, dry_run, evaluate, list_methods, list_recipes, pretrain, profile, resume
 
 __all__ = [
     "Run",
@@ -15,6 +15,7 @@ __all__ = [
     "list_methods",
     "list_recipes",
     "pretrain",
+    "profile",
     "resume",
 ]
 

@@ -117,3 +117,11 @@ def test_init_survives_a_kill_before_the_first_checkpoint(photos, finished):
     said = lookalike("pretrain", "--resume", "early")
     assert said.code == 0, said.err
     assert Path("early", "encoder.safetensors").read_bytes() == expected
+
+
+def test_a_profile_names_the_three_largest_costs(photos):
+    said = lookalike("pretrain", photos, *TINY, "--profile", "epochs=2")
+    assert said.code == 0, said.err
+    assert "the three largest costs: " in said.out
+    assert "advice: " in said.out
+    assert not Path("runs").exists()

@@ -4,12 +4,14 @@ from lookalike.api.catalog import SMOKE, MethodFacts, RecipeFacts, list_methods,
 from lookalike.api.demo import Story, demo
 from lookalike.api.evaluate import Report, evaluate
 from lookalike.api.pretrain import Preview, dry_run, pretrain, resume
+from lookalike.api.profile import Profile, profile
 from lookalike.api.run import Run
 
 __all__ = [
     "SMOKE",
     "MethodFacts",
     "Preview",
+    "Profile",
     "RecipeFacts",
     "Report",
     "Run",
@@ -20,5 +22,6 @@ __all__ = [
     "list_methods",
     "list_recipes",
     "pretrain",
+    "profile",
     "resume",
 ]

@@ -54,7 +54,7 @@ def pretrain(
     """
     asked = {"backbone.name": backbone, "epochs": epochs, "batch": batch, "seed": seed}
     given = [f"{key}={value}" for key, value in asked.items() if value is not None]
-    settled, source, notes = _chosen(data, method, recipe, [*given, *overrides])
+    settled, source, notes = chosen(data, method, recipe, [*given, *overrides])
     with processes(settled.runtime.device) as device:
         path = spread_text(str(out if out is not None else new_folder(Path("runs"), method_name(settled))))
         folder = RunFolder(Path(path))
@@ -117,7 +117,7 @@ def dry_run(
     data: Any, *, method: str | None = None, recipe: str | None = None, overrides: Sequence[str] = (), steps: int = 4
 ) -> Preview:
     """Trains `steps` steps and keeps nothing: what the run would need. Raises as `pretrain` does."""
-    settled, source, notes = _chosen(data, method, recipe, overrides)
+    settled, source, notes = chosen(data, method, recipe, overrides)
     asked = Countdown(steps)
     with _line(None, True) as line:
         device = pick(settled.runtime.device)
@@ -147,7 +147,7 @@ class Countdown:
         return (self.times[-1] - self.times[0]) / max(1, len(self.times) - 1) or 1e-3
 
 
-def _chosen(
+def chosen(
     data: Any, method: str | None, recipe: str | None, overrides: Sequence[str]
 ) -> tuple[Recipe, Images, list[str]]:
     """The recipe, by name or by the rule; the images; what to say about the choice."""

@@ -4,6 +4,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
 
 Data = Annotated[
     str | None,
@@ -30,6 +33,7 @@ MaxBad = Annotated[float | None, typer.Option(metavar="X", help="Share of images
 Channels = Annotated[int | None, typer.Option(metavar="N", help="1 for gray images, 3 for color")]
 Resume = Annotated[str | None, typer.Option(metavar="RUN", help="Go on with a run where it stopped")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show recipe, memory and hours; keep nothing")]
+Profiled = Annotated[bool, typer.Option("--profile", help="Show where the time of a step goes; keep nothing")]
 OtherNumerics = Annotated[
     bool, typer.Option("--allow-different-numerics", help="Resume on a machine that rounds differently")
 ]
@@ -54,6 +58,7 @@ def pretrain(
     channels: Channels = None,
     resume: Resume = None,
     dry_run: DryRun = False,
+    profile: Profiled = False,
     allow_different_numerics: OtherNumerics = False,
 ) -> None:
     """Learn from images, without labels.
@@ -69,6 +74,8 @@ def pretrain(
         _go_on(resume, data, [name for name, value in new if value] + overrides, allow_different_numerics)
     elif data is None or _is_change(data):
         raise ValueError(f"which images? {data or 'nothing'} was given: lookalike pretrain FOLDER [KEY=VALUE]...")
+    elif profile:
+        _measure(data, method, recipe, overrides)
     elif dry_run:
         _show(data, method, recipe, overrides)
     else:
@@ -117,3 +124,18 @@ def _show(data: str, method: str | None, recipe: str | None, overrides: list[str
     print(f"# memory: {seen.megabytes:,.0f} MB at the most")
     print(f"# time: {duration(3600 * seen.hours)} ({seen.hours:.2g} hours), at {seen.images_per_second:,.0f} images/s")
     print("# nothing was kept; to train, the same without --dry-run")
+
+
+def _measure(data: str, method: str | None, recipe: str | None, overrides: list[str]) -> None:
+    from lookalike.api import profile
+
+    seen = profile(data, method=method, recipe=recipe, overrides=overrides)
+    table = Table("part of a step", "share", "ms", "mostly", box=box.SIMPLE, pad_edge=False)
+    for cost in seen.costs:
+        table.add_row(cost.part, f"{cost.share:.0%}", f"{cost.milliseconds:.1f}", ", ".join(cost.operators))
+    Console(highlight=False).print(table)
+    first = ", ".join(f"{cost.part} {cost.share:.0%}" for cost in seen.costs[:3])
+    print(f"the three largest costs: {first}; {seen.images_per_second:,.0f} images/s while watched")
+    for sentence in seen.advice:
+        print(f"advice: {sentence}")
+    print("nothing was kept; to train, the same without --profile")

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
+from torch.profiler import record_function
 
 from lookalike.data import Skips
 from lookalike.methods.method import Batch, Progress, Step
@@ -25,7 +26,7 @@ class Journal:
         self.metrics, self.line, self.images, self.every, self.skips = metrics, line, images, every, skips
         self.name = ""
         self.waited = self.worked = self.mark = 0.0  # seconds since the last line of the log; end of the last wait
-        self.steps = 0
+        self.steps = self.dropped = 0  # since the last line of the log
         self.done = 0  # steps of a finished run
 
     def start(self, step: int, steps: int, notes: Sequence[str]) -> None:
@@ -44,7 +45,8 @@ class Journal:
         batches = iter(batches)
         while True:
             start = time.perf_counter()
-            batch = next(batches, None)
+            with record_function("views"):
+                batch = next(batches, None)
             self.mark = time.perf_counter()
             self.waited += self.mark - start
             if batch is None:
@@ -54,6 +56,7 @@ class Journal:
     def step(self, progress: Progress, steps: Sequence[Step], norm: Tensor | None) -> None:
         """One step is done; every `every` steps, and at the last, it is written down."""
         self.steps += 1
+        self.dropped += not progress.updated and steps[0].loss is not None
         self.worked += time.perf_counter() - self.mark
         done = progress.run.step + 1
         self.line.tick(done)
@@ -73,11 +76,14 @@ class Journal:
             "wait": self.waited / elapsed,
             "skipped": 0 if self.skips is None else len(self.skips),
         }
+        if self.dropped:
+            row["dropped"] = self.dropped
         row |= {name: _mean([step.metrics[name] for step in steps]) for name in steps[0].metrics}
         if self.metrics:
             row = self.metrics.write(row)
             self.line.update(row)
-        self.waited, self.worked, self.steps = 0.0, 0.0, 0
+        self.waited = self.worked = 0.0
+        self.steps = self.dropped = 0
 
     def probe(self, progress: Progress, values: Mapping[str, float | str]) -> None:
         """What a probe saw; text is said aloud."""

@@ -6,6 +6,7 @@ from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
+from torch.profiler import record_function
 
 from lookalike.functional import random
 from lookalike.methods.method import Batch, Method, Progress, Step
@@ -120,14 +121,16 @@ class Attempt:
         finite, go_on = runtime.consensus(all_finite(norm, *(step.loss for step in steps)), not run.stop())
         if norm is not None:
             if finite:
-                run.optimization.clip_(self.trained, norm)
-                self.scaler.step(self.optimizer)
+                with record_function("optimizer"):
+                    run.optimization.clip_(self.trained, norm)
+                    self.scaler.step(self.optimizer)
             self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         self.count(finite, progress.run.step)
         progress, self.stop = replace(progress, updated=finite and not filling), not go_on
         if finite:
-            run.method.after_update(progress, runtime.join(steps))
+            with record_function("after update"):
+                run.method.after_update(progress, runtime.join(steps))
         else:
             for kept, buffer in zip(self.before, self.statistics, strict=True):
                 buffer.copy_(kept)  # one NaN would stay in a running mean for good
@@ -140,9 +143,11 @@ class Attempt:
         """Forward and backward of one micro-batch; its share of the step's gradient is 1 / count."""
         place = (progress.seed, progress.run.step, number, self.run.runtime.rank)
         torch.manual_seed(random.key("forward", *place))  # dropout in a backbone: also a function of the step
-        step = self.forward(replace(batch, progress=progress), number == count - 1)
+        with record_function("forward"):
+            step = self.forward(replace(batch, progress=progress), number == count - 1)
         if step.loss is not None:
-            self.scaler.scale(step.loss / count).backward()
+            with record_function("backward"):
+                self.scaler.scale(step.loss / count).backward()
         return detached(step)
 
     def gradient_norm(self, progress: Progress) -> Tensor:
