@@ -5,7 +5,8 @@ from copy import deepcopy
 import pytest
 
 from lookalike.recipes import METHODS, VIEWS, RecipeError
-from lookalike.recipes.schema import nearest, signature_section, validated
+from lookalike.recipes.mistakes import nearest
+from lookalike.recipes.schema import signature_section, validated
 
 GOOD = {
     "method": {

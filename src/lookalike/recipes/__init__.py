@@ -10,7 +10,8 @@ from lookalike.recipes.build import (
 )
 from lookalike.recipes.choose import Choice, choose
 from lookalike.recipes.load import dump, header, load, names, text, with_values
-from lookalike.recipes.schema import Recipe, RecipeError, nearest
+from lookalike.recipes.mistakes import nearest
+from lookalike.recipes.schema import Recipe, RecipeError
 from lookalike.recipes.tables import METHODS, VIEWS
 
 __all__ = [

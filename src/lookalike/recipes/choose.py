@@ -11,7 +11,8 @@ import math
 from typing import NamedTuple
 
 from lookalike.recipes.load import load
-from lookalike.recipes.schema import Recipe, RecipeError, nearest
+from lookalike.recipes.mistakes import nearest
+from lookalike.recipes.schema import Recipe, RecipeError
 from lookalike.recipes.tables import METHODS
 
 DEFAULT_METHOD = "simclr"

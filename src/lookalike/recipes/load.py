@@ -9,7 +9,8 @@ from typing import Any
 
 import yaml
 
-from lookalike.recipes.schema import Recipe, RecipeError, nearest, validated
+from lookalike.recipes.mistakes import nearest
+from lookalike.recipes.schema import Recipe, RecipeError, validated
 
 LIBRARY = resources.files("lookalike.recipes") / "library"
 

@@ -1,0 +1,80 @@
+"""Sentences about keys and values of a recipe that are wrong: what is wrong with each, and the nearest right key."""
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+
+NEAR = 0.6  # likeness below which a key is not taken for a misspelt one
+
+
+def nearest(word: str, words: Iterable[str]) -> str:
+    """The word of `words` that looks most like `word`."""
+    return max(words, key=lambda other: likeness(word, other))
+
+
+def likeness(one: str, other: str) -> float:
+    return difflib.SequenceMatcher(None, one, other).ratio()
+
+
+def complaints(error: ValidationError, model: type[BaseModel]) -> list[str]:
+    """A sentence for each wrong key: first keys that do not exist, then impossible values, then missing keys."""
+    keys = list(_keys(model))
+    unknown, impossible, missing = list[str](), dict[str, str](), list[str]()
+    for one in error.errors():
+        path = ".".join(str(part) for part in one["loc"])
+        if one["type"] == "extra_forbidden":
+            unknown.append(path)
+        elif one["type"] == "missing":
+            missing.append(path)
+        else:
+            key = max((k for k in keys if f"{path}.".startswith(f"{k}.")), key=len, default=path)
+            reason = _reason(one, [k for k in keys if k.startswith(f"{key}.")])
+            whole = one["type"] == "value_error" and isinstance(one["input"], Mapping)  # keys that do not go together
+            value = f"{key}: " if whole else f"{key} = {one['input']!r} is not possible: "
+            start = f"{impossible[key]}, or " if key in impossible else value
+            impossible[key] = start + reason
+    meant = {path: _meant(path, keys) for path in unknown}
+    return [
+        *(_no_key(path, near, keys) for path, near in meant.items()),
+        *impossible.values(),
+        *(f"the key {path!r} is missing" for path in missing if path not in meant.values()),
+    ]
+
+
+def _reason(error: Mapping[str, Any], inside: Sequence[str]) -> str:
+    """What pydantic has against a value; `inside`: the keys below it, if it is a section."""
+    if error["type"] == "model_type":
+        return f"it is a section with the keys {', '.join(inside)}"
+    reason = error["msg"].removeprefix("Value error, ")
+    return reason[0].lower() + reason[1:]
+
+
+def _no_key(path: str, near: str, keys: Sequence[str]) -> str:
+    """The nearest key; where none is near, what its section has."""
+    section, _, word = path.rpartition(".")
+    if likeness(word, near.rpartition(".")[2]) >= NEAR or not section:
+        return f"there is no key {path!r}; the nearest is {near!r}"
+    siblings = [key for key in keys if key.rpartition(".")[0] == section]
+    return f"there is no key {path!r}; {section} has {', '.join(siblings)}"
+
+
+def _meant(path: str, keys: Sequence[str]) -> str:
+    """The key most like a path that does not exist, by its last word; of equals one of the same section."""
+    section, _, word = path.rpartition(".")
+
+    def score(key: str) -> float:
+        its_section, _, its_word = key.rpartition(".")
+        return likeness(word, its_word) + 0.1 * (section == its_section)
+
+    return max(keys, key=score)
+
+
+def _keys(model: type[BaseModel], section: str = "") -> Iterator[str]:
+    """Every key that a recipe may have, dotted."""
+    for name, field in model.model_fields.items():
+        yield f"{section}{name}"
+        for part in (field.annotation, *get_args(field.annotation)):
+            if isinstance(part, type) and issubclass(part, BaseModel):
+                yield from _keys(part, f"{section}{name}.")
