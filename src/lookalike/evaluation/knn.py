@@ -4,6 +4,10 @@ Wu et al., "Unsupervised feature learning via non-parametric instance discrimina
 
     vote(c) = sum of exp(similarity / temperature) over those of the k most similar train rows that are of class c
 
+    >>> train, test = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]]), torch.tensor([[1.0, 0.05], [0.1, 1.0]])
+    >>> knn(train, torch.tensor([0, 0, 1]), test, torch.tensor([0, 1]), k=1, temperature=0.1).accuracy
+    1.0
+
 Shapes: N train rows, M test rows, D features, C classes, k neighbors.
 """
 

@@ -25,6 +25,13 @@ float32, under autocast too. Options:
     backend         see sweep.py
     sharded         rank r holds keys r, r + R ... (shards.py); an index counts over all of them
 
+    >>> from lookalike.functional import unit
+    >>> q, k, queue = (unit(torch.randn(n, 8)) for n in (4, 4, 100))
+    >>> moco = soft_contrast(q, positive=k, keys=queue, temperature=0.2)
+    >>> logits = torch.cat([(q * k).sum(1, keepdim=True), q @ queue.T], dim=1) / 0.2
+    >>> torch.allclose(moco.loss, logits.logsumexp(1).mean() - logits[:, 0].mean(), atol=1e-5)
+    True
+
 B queries, N keys, D dimensions.
 """
 

@@ -12,6 +12,12 @@ def ema_(targets: Sequence[Tensor], sources: Sequence[Tensor], momentum: float) 
 
     Momentum 1 leaves every bit as it is, momentum 0 copies. A source of another dtype or on another device is
     converted first. A target must appear once: twice, it moves twice.
+
+    >>> slow = torch.tensor([1.0, 2.0])
+    >>> ema_([slow], [torch.tensor([2.0, 4.0])], momentum=0.5)
+    >>> slow
+    tensor([1.5000, 3.0000])
+
     Raises ValueError for a momentum outside [0, 1], lists that do not match, or targets that are not floating point.
     """
     if not 0.0 <= momentum <= 1.0:

@@ -34,6 +34,11 @@ def nt_xent(
 
     Rows are normalized inside. The loss is that of the global batch of `group`: "mean" over its 2B rows as in
     the paper; "tf_sum" is the mean over view 1 plus the mean over view 2, twice as much, as in the official code.
+
+    >>> same = torch.eye(2)                       # both views alike, two images orthogonal: log(1 + 2 exp(-1 / t))
+    >>> nt_xent(same, same, temperature=1.0)
+    tensor(0.5514)
+
     Raises ValueError for a temperature <= 0 or another reduction.
     """
     if reduction not in get_args(Reduction):

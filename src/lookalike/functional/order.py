@@ -15,7 +15,11 @@ from lookalike.functional.random import generator
 
 @dataclass(frozen=True, kw_only=True)
 class Shuffle:
-    """Every sample once a round, in a new order each time."""
+    """Every sample once a round, in a new order each time.
+
+    >>> Shuffle().indices(seed=0, phase=0, round=1, size=5).sort().values
+    tensor([0, 1, 2, 3, 4])
+    """
 
     def length(self, size: int) -> int:
         """Samples in one round of a data set of `size`."""

@@ -32,6 +32,9 @@ class Cosine:
     """From `start` at step 0 to `end` at the last step's end: end - (end - start) (cos(pi t/T) + 1) / 2.
 
     With start = m0 and end = 1 this is the momentum of BYOL: 1 - (1 - m0)(cos(pi t/T) + 1)/2 (Grill et al. 2020).
+
+    >>> Cosine(0.9, 1.0)(Clock(step=50, steps=100, epoch=5.0, epochs=10.0))
+    0.95
     """
 
     start: float

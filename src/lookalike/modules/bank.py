@@ -13,6 +13,11 @@ class Bank(nn.Module):
     With derived=True the rows are a function of something frozen: they are left out of the state dict, and `fill`
     must run before they are read. Otherwise they start at zero and are saved. A half-precision bank stays so when
     the module is converted.
+
+    >>> bank = Bank(3, 2)
+    >>> bank.fill(iter([(torch.tensor([2, 0]), torch.ones(2, 2)), (torch.tensor([1]), torch.zeros(1, 2))]))
+    >>> bank.rows().tolist()
+    [[1.0, 1.0], [0.0, 0.0], [1.0, 1.0]]
     """
 
     table: Tensor

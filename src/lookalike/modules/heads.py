@@ -56,7 +56,16 @@ SHAPES: dict[str, Shape] = {
 def head(name: str, dim: int, *, hidden: int | None = None, out: int | None = None) -> nn.Sequential:
     """The head that SHAPES lists under `name`, on features of `dim` numbers.
 
-    `hidden` and `out` replace the paper's widths. Raises ValueError for a name that is not listed.
+    `hidden` and `out` replace the paper's widths.
+
+    >>> head("moco_v2", 16, out=4)
+    Sequential(
+      (0): Linear(in_features=16, out_features=16, bias=True)
+      (1): ReLU()
+      (2): Linear(in_features=16, out_features=4, bias=True)
+    )
+
+    Raises ValueError for a name that is not listed.
     """
     if name not in SHAPES:
         raise ValueError(f"unknown head {name!r}: it is one of {', '.join(SHAPES)}")

@@ -25,6 +25,14 @@ class MomentumEncoder(nn.Module):
     A key that should share batch statistics with other images than its query does (MoCo, section 3.3) takes "split"
     statistics (modules.batch_statistics) and a shuffled batch.
 
+    >>> net = nn.Linear(3, 2)
+    >>> slow = MomentumEncoder(net)
+    >>> with torch.no_grad():
+    ...     _ = net.bias.add_(1)
+    >>> slow.follow(net, momentum=0.75)
+    >>> (net(torch.zeros(1, 3)) - slow(torch.zeros(1, 3))).detach()
+    tensor([[0.7500, 0.7500]])
+
     Buffers other than BatchNorm's are taken for constants of the architecture and stay. Tensors shared between or
     within the modules are shared between the copies too.
     """

@@ -23,9 +23,11 @@ class Column:
 class Queue(nn.Module):
     """The newest `size` rows, the oldest overwritten first (He et al., MoCo, 2020, section 3.2).
 
-        queue = Queue(65536, 128)
-        queue.push(keys_BD)
-        queue.rows()                            # K x D, a view
+    >>> queue = Queue(4, 2, init="empty")
+    >>> for number in range(3):
+    ...     queue.push(torch.full((2, 2), float(number)))
+    >>> queue.rows()[:, 0].tolist()                    # K x D, a view; the first two rows were overwritten
+    [2.0, 2.0, 1.0, 1.0]
 
     Several columns with one write position, so that rows cannot drift apart:
 

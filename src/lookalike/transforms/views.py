@@ -1,8 +1,10 @@
 """Random views of images: parameters drawn per sample by a pure function, pixels computed in batches.
 
-    views = Views(simclr(size=32))
-    parameters = views.draw(index, seed=0, epoch=(0, 3))
-    pixels = views.render(images, parameters)                # {"view/1": uint8 (B, C, S, S), "view/2": ...}
+    >>> from lookalike.transforms import simclr
+    >>> views, images = Views(simclr(size=32)), torch.zeros(2, 3, 48, 40, dtype=torch.uint8)
+    >>> parameters = views.draw(torch.tensor([7, 3]), seed=0, epoch=(0, 3))        # of the samples 7 and 3
+    >>> {name: tuple(pixels.shape) for name, pixels in views.render(images, parameters).items()}
+    {'view/1': (2, 3, 32, 32), 'view/2': (2, 3, 32, 32)}
 
 A sample's parameters depend on (seed, epoch, view name, attempt) and its index alone; its pixels on its image and its
 parameters alone, to the last bit: whatever else is in the batch, for any number of threads and processes.
