@@ -4,12 +4,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lookalike import functional
-    from lookalike.api import Run, demo, dry_run, evaluate, list_methods, list_recipes, pretrain, profile, resume
+    from lookalike.api import Run, demo, dry_run, embed, evaluate, list_methods, list_recipes, pretrain, profile, resume
 
 __all__ = [
     "Run",
     "demo",
     "dry_run",
+    "embed",
     "evaluate",
     "functional",
     "list_methods",

@@ -2,6 +2,7 @@
 
 from lookalike.api.catalog import SMOKE, MethodFacts, RecipeFacts, list_methods, list_recipes
 from lookalike.api.demo import Story, demo
+from lookalike.api.embed import Embedded, embed
 from lookalike.api.evaluate import Report, evaluate
 from lookalike.api.pretrain import Preview, dry_run, pretrain, resume
 from lookalike.api.profile import Profile, profile
@@ -9,6 +10,7 @@ from lookalike.api.run import Run
 
 __all__ = [
     "SMOKE",
+    "Embedded",
     "MethodFacts",
     "Preview",
     "Profile",
@@ -18,6 +20,7 @@ __all__ = [
     "Story",
     "demo",
     "dry_run",
+    "embed",
     "evaluate",
     "list_methods",
     "list_recipes",

@@ -49,7 +49,7 @@ def drawn(streams: Streams, order: Tensor, view: str, *, seed: int, attempt: int
     for place in torch.arange(len(order)).split(CHUNK):
         images, index, _ = read_or_next(streams.source, order, place, stride=CHUNK)
         parameters = streams.views.draw(index, seed=key, epoch=(0, 0), attempt=attempt, names=[view])
-        yield index, streams.views.render(images, parameters)[view]
+        yield index, streams.views.render(images, parameters, names=[view])[view]
 
 
 def close(run: Training, line: Line) -> None:

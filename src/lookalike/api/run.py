@@ -6,6 +6,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from lookalike.api.embed import Embedded, embed
 from lookalike.api.evaluate import Report, evaluate
 from lookalike.api.folder import RunFolder
 from lookalike.modules import Encoder
@@ -36,6 +37,10 @@ class Run:
     def evaluate(self, data: str | PathLike[str], protocols: Sequence[str] = ("knn",)) -> Report:
         """Scores on labelled images, beside raw pixels and random weights: see `lookalike.evaluate`."""
         return evaluate(self.path, data, protocols=protocols)
+
+    def embed(self, data: Any, out: str | PathLike[str]) -> Embedded:
+        """Features of all images of `data` in FILE.parquet or FILE.npy: see `lookalike.embed`."""
+        return embed(self.path, data, out=out)
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})"

@@ -13,6 +13,7 @@ import typer
 from typer.main import get_command
 
 from lookalike.cli.demo import demo
+from lookalike.cli.embed import embed
 from lookalike.cli.evaluate import evaluate
 from lookalike.cli.methods import methods
 from lookalike.cli.pretrain import pretrain
@@ -22,6 +23,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "demo": demo,
     "pretrain": pretrain,
     "evaluate": evaluate,
+    "embed": embed,
     "methods": methods,
     "recipes": recipes,
 }
