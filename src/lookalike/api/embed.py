@@ -54,8 +54,8 @@ def embed(
     FILE.ids.json. batch: images computed at once; part: images between two saves. The file is written
     whole or not at all; until then finished parts lie in OUT.parts, and the same command goes on from there. Under
     torchrun each process takes every R-th part, and the file has the same bytes. Images that cannot be read are
-    listed in OUT.skipped.jsonl; above the share `max_bad` nothing is written. Raises ValueError in one sentence where the run has not finished, `out` is there or ends otherwise, or its parts
-    belong to another encoder or other images.
+    listed in OUT.skipped.jsonl; above the share `max_bad` nothing is written. Raises ValueError in one sentence where
+    the run has not finished, `out` is there or ends otherwise, or its parts belong to other rows.
     """
     folder, place = RunFolder(Path(run)), Path(out)
     if min(batch, part) < 1:
