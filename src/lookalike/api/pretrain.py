@@ -18,7 +18,8 @@ from lookalike.api.assembly import Job, assemble, median_side, settle
 from lookalike.api.closing import close
 from lookalike.api.folder import RunFolder, facts, new_folder
 from lookalike.api.run import Run
-from lookalike.data import Images, open_source
+from lookalike.api.sources import opened, opened_early
+from lookalike.data import Images, address
 from lookalike.functional.collectives import agree, rank
 from lookalike.recipes import Recipe, choose, dump, load, method_name
 from lookalike.training.loop import Stopped, train
@@ -45,16 +46,17 @@ def pretrain(
 ) -> Run:
     """Learns from the images of `data` and returns the finished run.
 
-    data: a folder (flat or nested), a list file, paths, or a torch data set. recipe: a library name or a file; without
-    one it is chosen by a printed rule from the images, the device and `method`. overrides: dotted "key=value";
-    backbone, epochs, batch and seed are short for some of them.
+    data: a folder (flat or nested), a list, tar shards, a Hub data set, a torch data set (docs/data.md). recipe: a
+    library name or a file; without one it is chosen by a printed rule from the images, the device and `method`.
+    overrides: dotted "key=value"; backbone, epochs, batch and seed are short for some of them.
     out: the run folder (default runs/<method>-<n>). init: timm:NAME, FILE.safetensors or a run folder to start from.
-    label_spec: "folders" or a CSV file; labels are only watched, unless the method says that it learns from them.
+    label_spec: "folders", "cls", "json:FIELD", "column:NAME" or a CSV file; labels are only watched, unless the method
+    says that it learns from them.
     Raises ValueError in one sentence for what a user can mend, loop.Stopped after a signal (saved, to be resumed).
     """
     asked = {"backbone.name": backbone, "epochs": epochs, "batch": batch, "seed": seed}
     given = [f"{key}={value}" for key, value in asked.items() if value is not None]
-    settled, source, notes = chosen(data, method, recipe, [*given, *overrides])
+    settled, source, notes = chosen(data, method, recipe, [*given, *overrides], quiet)
     with processes(settled.runtime.device) as device:
         path = spread_text(str(out if out is not None else new_folder(Path("runs"), method_name(settled))))
         folder = RunFolder(Path(path))
@@ -87,7 +89,7 @@ def resume(
         place = manifest["data"] if data is None else data
         if place is None:
             raise ValueError(f"{folder.path} was trained on a data set in memory: resume it in Python with data=")
-        source = open_source(place, channels=recipe.data.channels)
+        source = opened(place, recipe.data, line)
         if manifest["identity"] != source.identity():
             raise ValueError(
                 f"the images are not those that {folder.path} began with ({manifest['images']:,} then, {len(source):,} "
@@ -148,7 +150,7 @@ class Countdown:
 
 
 def chosen(
-    data: Any, method: str | None, recipe: str | None, overrides: Sequence[str]
+    data: Any, method: str | None, recipe: str | None, overrides: Sequence[str], quiet: bool = True
 ) -> tuple[Recipe, Images, list[str]]:
     """The recipe, by name or by the rule; the images; what to say about the choice."""
     if recipe is not None:
@@ -157,13 +159,13 @@ def chosen(
             raise ValueError(
                 f"the recipe {recipe} is for {method_name(settled)}, not {method}: leave one of the two out"
             )
-        return settled, _several(open_source(data, channels=settled.data.channels)), [f"recipe {recipe}"]
-    source = _several(open_source(data))
+        return settled, _several(opened(data, settled.data, _line(None, quiet))), [f"recipe {recipe}"]
+    source = _several(opened_early(data, overrides, _line(None, quiet)))
     device = next((o.partition("=")[2] for o in overrides if o.startswith("runtime.device=")), "auto")
     choice = choose(method, side=median_side(source), images=len(source), device=pick(device).type)
     settled = load(choice.recipe, (*choice.overrides, *overrides))
     if settled.data.channels != source.channels:
-        source = open_source(data, channels=settled.data.channels)
+        source = opened(data, settled.data, _line(None, quiet))
     return settled, source, [f"recipe {choice.recipe}: {reason}" for reason in choice.reasons]
 
 
@@ -171,7 +173,7 @@ def _write(job: Job, recipe: Recipe, data: Any) -> None:
     """Recipe and manifest, by the first process; nobody reads them before they are there."""
     assert job.folder is not None
     if rank() == 0:
-        told = {"data": _told(data), "init": _kept(job.init), "labels": job.label_spec, "images": len(job.source)}
+        told = {"data": address(data), "init": _kept(job.init), "labels": job.label_spec, "images": len(job.source)}
         job.folder.begin(recipe, {**told, "identity": job.source.identity(), **facts()})
     agree(True)
 
@@ -272,8 +274,3 @@ def _line(folder: RunFolder | None, quiet: bool) -> Line:
 def _kept(init: str | None) -> str | None:
     """`init`, found again from another working folder."""
     return str(Path(init).absolute()) if init is not None and Path(init).exists() else init
-
-
-def _told(data: Any) -> str | None:
-    """How a resumed run finds the images again; None for what lives in memory."""
-    return str(Path(data).absolute()) if isinstance(data, str | PathLike) else None

@@ -1,5 +1,6 @@
-"""lookalike pretrain: learn from a folder of images, go on with a run, or look at what a run would be."""
+"""lookalike pretrain: learn from images, go on with a run, or look at what a run would be."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +11,7 @@ from rich.table import Table
 
 Data = Annotated[
     str | None,
-    typer.Argument(metavar="DATA", help="Folder of images, flat or nested; or a text file, one path a line."),
+    typer.Argument(metavar="DATA", help="Folder of images; list of paths or URIs; tar files; hf:OWNER/NAME; a URI"),
 ]
 Changes = Annotated[
     list[str] | None,
@@ -27,10 +28,18 @@ Init = Annotated[
     str | None, typer.Option(metavar="SPEC", help="Weights to start from: RUN, FILE.safetensors or timm:NAME")
 ]
 Labels = Annotated[
-    str | None, typer.Option(metavar="folders|FILE.csv", help="Labels to score with while training; none are needed")
+    str | None,
+    typer.Option(
+        metavar="folders|FILE.csv|cls|json:FIELD|column:NAME",
+        help="Labels to score with while training; none are needed",
+    ),
 ]
 MaxBad = Annotated[float | None, typer.Option(metavar="X", help="Share of images that may be unreadable (0.001)")]
 Channels = Annotated[int | None, typer.Option(metavar="N", help="1 for gray images, 3 for color")]
+Column = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Which image of a sample, where it has several: column or extension")
+]
+Download = Annotated[str | None, typer.Option(metavar="DIR", help="Keep copies of files behind URIs in this folder")]
 Resume = Annotated[str | None, typer.Option(metavar="RUN", help="Go on with a run where it stopped")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show recipe, memory and hours; keep nothing")]
 Profiled = Annotated[bool, typer.Option("--profile", help="Show where the time of a step goes; keep nothing")]
@@ -38,7 +47,7 @@ OtherNumerics = Annotated[
     bool, typer.Option("--allow-different-numerics", help="Resume on a machine that rounds differently")
 ]
 
-KEYS = ("epochs", "seed", "backbone.name", "batch", "data.max_bad", "data.channels")
+KEYS = ("epochs", "seed", "backbone.name", "batch", "data.max_bad", "data.channels", "data.column", "data.download")
 OF_A_NEW_RUN = ("--method", "--recipe", "--out", "--init", "--labels")
 
 
@@ -56,6 +65,8 @@ def pretrain(
     labels: Labels = None,
     max_bad: MaxBad = None,
     channels: Channels = None,
+    column: Column = None,
+    download: Download = None,
     resume: Resume = None,
     dry_run: DryRun = False,
     profile: Profiled = False,
@@ -66,9 +77,9 @@ def pretrain(
     Without --method and --recipe, a printed rule picks the recipe. The weights end in RUN/encoder.safetensors.
     Ctrl-C finishes the step, saves, and says how to go on.
     """
-    values = (epochs, seed, backbone, batch, max_bad, channels)
-    overrides = [f"{key}={value}" for key, value in zip(KEYS, values, strict=True) if value is not None]
-    overrides += changes or []
+    values = (epochs, seed, backbone, batch, max_bad, channels, column, download)
+    overrides = [f"{key}={json.dumps(value)}" for key, value in zip(KEYS, values, strict=True) if value is not None]
+    overrides += _whole(changes or [])
     if resume is not None:
         new = zip(OF_A_NEW_RUN, (method, recipe, out, init, labels), strict=True)
         _go_on(resume, data, [name for name, value in new if value] + overrides, allow_different_numerics)
@@ -109,8 +120,17 @@ def _go_on(run: str, data: str | None, refused: list[str], allow_different_numer
 
 
 def _is_change(word: str) -> bool:
-    """Whether the first word is KEY=VALUE, and no folder."""
-    return "=" in word and not Path(word).exists()
+    """Whether the first word is KEY=VALUE, and no folder or URI."""
+    return "=" in word and "://" not in word.partition("=")[0] and not Path(word).exists()
+
+
+def _whole(changes: list[str]) -> list[str]:
+    """The changes, after looking whether the shell has made many words of a pattern of tar files."""
+    if any(word.endswith(".tar") and "=" not in word for word in changes):
+        raise ValueError(
+            "several tar files were given: quote the pattern, as 'shards-{0000..0009}.tar', or give their folder"
+        )
+    return changes
 
 
 def _show(data: str, method: str | None, recipe: str | None, overrides: list[str]) -> None:

@@ -2,10 +2,12 @@
 
 from lookalike.data.cache import Cached, cached, pixels
 from lookalike.data.decode import Unreadable, decode, size
+from lookalike.data.hub import Rows
 from lookalike.data.images import Files, Folder, Images, Listing, Source
 from lookalike.data.labels import Labelled, labelled, labels
 from lookalike.data.memory import available_memory
-from lookalike.data.opening import open_source
+from lookalike.data.opening import address, open_source
+from lookalike.data.shards import Shards
 from lookalike.data.skipped import (
     Found,
     Skipped,
@@ -14,6 +16,7 @@ from lookalike.data.skipped import (
     read_or_next,
     replace_unreadable,
 )
+from lookalike.data.uris import Uris
 from lookalike.data.wrapped import Wrapped
 
 __all__ = [
@@ -24,12 +27,16 @@ __all__ = [
     "Images",
     "Labelled",
     "Listing",
+    "Rows",
+    "Shards",
     "Skipped",
     "Skips",
     "Source",
     "TooManyUnreadable",
     "Unreadable",
+    "Uris",
     "Wrapped",
+    "address",
     "available_memory",
     "cached",
     "decode",

@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Int64
@@ -27,17 +28,36 @@ class Labelled:
     classes: tuple[str, ...]
 
 
+@runtime_checkable
+class Worded(Protocol):
+    """A source that holds labels beside its images, and reads them when it is asked."""
+
+    def words(self, spec: str) -> list[str | None] | None:
+        """The label of each image, None where it has none; None where `spec` is none of its ways to label."""
+        ...
+
+
 def labels(source: Source, spec: str | os.PathLike[str]) -> tuple[Int64[Tensor, "N"], tuple[str, ...]]:
     """A class number for each image, and the names of the classes in the order of their numbers.
 
-    `spec` is "folders" (the first folder of an image's name is its class) or a CSV file with the columns name and
-    label, in this order, further columns ignored; a first row that names no image is a header, and so may be rows about
-    other images. Classes are in the order of their names, or of their numbers if all are whole numbers.
+    `spec` is "folders" (the first folder of an image's name is its class), "cls" or "json:FIELD" (members of tar
+    shards), "column:NAME" (of a Hub data set) or a CSV file with the columns name and label, in this order, further
+    columns ignored; a first row that names no image is a header, and so may be rows about other images. Classes are in
+    the order of their names, or of their numbers if all are whole numbers.
 
     Raises ValueError if an image has no label or two, and if there are fewer than two classes.
     """
-    names = [source.name(index) for index in range(len(source))]
-    found = _from_folders(names) if os.fspath(spec) == "folders" else _from_csv(os.fspath(spec), names)
+    how, names = os.fspath(spec), [source.name(index) for index in range(len(source))]
+    words = source.words(how) if isinstance(source, Worded) else None
+    if words is not None:
+        found = _complete(words, names, how)
+    elif how == "cls" or how.startswith(("json:", "column:")):
+        raise ValueError(
+            f"--labels {how} is not possible here: cls and json:FIELD are for tar shards, column:NAME is for Hub data "
+            "sets; give folders, or a CSV file of name,label"
+        )
+    else:
+        found = _from_folders(names) if how == "folders" else _from_csv(how, names)
     classes = _classes(found)
     return _numbers(found, classes), classes
 
@@ -93,6 +113,16 @@ def _joined(
         test=Files(test.root, test_names, channels=channels, labels=_numbers(to_test, classes)),
         classes=classes,
     )
+
+
+def _complete(words: Sequence[str | None], names: Sequence[str], spec: str) -> list[str]:
+    bare = [name for name, word in zip(names, words, strict=True) if word is None]
+    if bare:
+        raise ValueError(
+            f"labels missing: {len(bare):,} of {len(names):,} images have none by --labels {spec}, the first is "
+            f"{shown(bare[0])}: add them, or label in another way (folders, cls, json:FIELD, column:NAME, a CSV file)"
+        )
+    return [word for word in words if word is not None]
 
 
 def _from_folders(names: Sequence[str]) -> list[str]:

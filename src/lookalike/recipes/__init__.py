@@ -9,17 +9,19 @@ from lookalike.recipes.build import (
     view_size,
 )
 from lookalike.recipes.choose import Choice, choose
-from lookalike.recipes.load import dump, header, load, names, text, with_values
+from lookalike.recipes.load import asked, dump, header, load, names, text, with_values
 from lookalike.recipes.mistakes import nearest
-from lookalike.recipes.schema import Recipe, RecipeError
+from lookalike.recipes.schema import Data, Recipe, RecipeError
 from lookalike.recipes.tables import METHODS, VIEWS
 
 __all__ = [
     "METHODS",
     "VIEWS",
     "Choice",
+    "Data",
     "Recipe",
     "RecipeError",
+    "asked",
     "build_encoder",
     "build_method",
     "build_optimization",

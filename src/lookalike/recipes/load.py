@@ -79,6 +79,16 @@ def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
     return result
 
 
+def asked(overrides: Sequence[str], key: str) -> Any:
+    """What dotted overrides say of a key, before there is a recipe to lay them over; None where they say nothing."""
+    found: Any = {}
+    for override in overrides:
+        found = merged(found, _override(override))
+    for part in key.split("."):
+        found = found.get(part) if isinstance(found, Mapping) else None
+    return found
+
+
 def dump(recipe: Recipe) -> str:
     """The resolved recipe as YAML: every key, also those left at their defaults."""
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

@@ -177,6 +177,10 @@ class Data(Section):
     """Largest share of unreadable files before training stops."""
     cache: bool | Auto = "auto"
     """Keep decoded images in memory; auto: when they fit."""
+    column: str | None = None
+    """Which image of a sample, where it has several: a column of a data set, an extension in tar files, or each."""
+    download: str | None = None
+    """Folder that keeps copies of files behind URIs; null: they are read over the network each time."""
 
 
 class Recipe(Section):

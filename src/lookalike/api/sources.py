@@ -1,0 +1,42 @@
+"""The images of a run, opened as its recipe says, and a word about what takes long meanwhile."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from lookalike.data import Images, open_source
+from lookalike.recipes import Data, asked
+from lookalike.training.progress import SECONDS, Line
+
+
+def opened(data: Any, settings: Data, line: Line) -> Images:
+    """The images of `data`. Raises ValueError as `data.open_source` does."""
+    return open_source(
+        data,
+        channels=settings.channels,
+        column=settings.column,
+        download=settings.download,
+        on_progress=_heard(line),
+    )
+
+
+def opened_early(data: Any, overrides: Sequence[str], line: Line) -> Images:
+    """The images of `data` before there is a recipe, which is chosen by looking at them."""
+    given = {key: asked(overrides, f"data.{key}") for key in ("column", "download")}
+    texts = {key: None if value is None else str(value) for key, value in given.items()}
+    return opened(data, Data(channels=1 if asked(overrides, "data.channels") == 1 else 3, **texts), line)
+
+
+def _heard(line: Line) -> Callable[[int, int], None]:
+    """Says that headers of tar files are read, and every ten seconds how many have been."""
+    said = time.monotonic()
+
+    def hear(done: int, total: int) -> None:
+        nonlocal said
+        if done == 0:
+            line.say(f"reading the headers of {total:,} tar file{'s' if total > 1 else ''}")
+        elif time.monotonic() - said >= SECONDS:
+            said = time.monotonic()
+            line.say(f"read the headers of {done:,} of {total:,} tar files")
+
+    return hear
