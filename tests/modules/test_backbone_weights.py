@@ -51,7 +51,7 @@ def test_files_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="there is no weights file"):
         load_weights(encoder, tmp_path / "absent.safetensors")
     (tmp_path / "torn.safetensors").write_bytes(b"\x10\x00\x00\x00\x00\x00\x00\x00{")
-    with pytest.raises(ValueError, match="is not a whole safetensors file"):
+    with pytest.raises(ValueError, match="is no whole safetensors file"):
         load_weights(encoder, tmp_path / "torn.safetensors")
     with pytest.raises(ValueError, match=r"'model.pth' was given: convert"):
         load_weights(encoder, "model.pth")

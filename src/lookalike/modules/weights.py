@@ -7,10 +7,9 @@ from typing import Any
 
 import timm
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
+from lookalike.modules import tensor_file
 from lookalike.modules.backbones import Encoder
 
 
@@ -26,19 +25,34 @@ def load_weights(encoder: Encoder, spec: str | Path) -> None:
     name = str(spec)
     if name.startswith("timm:"):
         source = _downloaded(encoder, name.removeprefix("timm:"))
-        _load(encoder.body, source.state_dict(), name)
+        _check(encoder.body.state_dict(), _shapes(source.state_dict()), name)
+        encoder.body.load_state_dict(source.state_dict())
         _normalize_as(encoder, source.pretrained_cfg)
         return
     if not name.endswith(".safetensors"):
         raise ValueError(f"weights are FILE.safetensors or timm:NAME, and {name!r} was given: convert other formats")
-    state = _read(Path(spec))
-    target = encoder if any(key.startswith("body.") for key in state) else encoder.body
-    _load(target, state, name)
+    _load_file(encoder, Path(spec))
 
 
-def _load(target: nn.Module, state: dict[str, Tensor], name: str) -> None:
-    _check(target.state_dict(), state, name)
+def _load_file(encoder: Encoder, file: Path) -> None:
+    """Names and shapes are compared before any value is read: a file may be far larger than the encoder."""
+    if not file.is_file():
+        raise FileNotFoundError(f"there is no weights file {file}: check the path")
+    given = tensor_file.shapes(file)
+    target = encoder if any(key.startswith("body.") for key in given) else encoder.body
+    _check(target.state_dict(), given, str(file))
+    state = tensor_file.decode(tensor_file.read(file), file)
+    _check(target.state_dict(), _shapes(state), str(file))  # again, for the bytes that are loaded
+    wrong = sorted(name for name, tensor in state.items() if not bool(torch.isfinite(tensor).all()))
+    if wrong:
+        raise ValueError(
+            f"the weights {file} hold NaN or infinite values in {_first(wrong)}: fetch or export them again"
+        )
     target.load_state_dict(state)
+
+
+def _shapes(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in state.items()}
 
 
 def _normalize_as(encoder: Encoder, facts: Mapping[str, Any]) -> None:
@@ -46,15 +60,6 @@ def _normalize_as(encoder: Encoder, facts: Mapping[str, Any]) -> None:
     for own, values in ((encoder.mean, facts["mean"]), (encoder.std, facts["std"])):
         given = torch.tensor(values).to(own)
         own.copy_((given if len(given) == len(own) else given.mean().expand(len(own))).view_as(own))
-
-
-def _read(file: Path) -> dict[str, Tensor]:
-    if not file.is_file():
-        raise FileNotFoundError(f"there is no weights file {file}: check the path")
-    try:
-        return load_file(file)
-    except SafetensorError as error:
-        raise ValueError(f"{file} is not a whole safetensors file ({error}): fetch or export it again") from error
 
 
 def _downloaded(encoder: Encoder, name: str) -> Any:
@@ -72,16 +77,16 @@ def _downloaded(encoder: Encoder, name: str) -> Any:
     return source
 
 
-def _check(own: Mapping[str, Tensor], given: Mapping[str, Tensor], name: str) -> None:
+def _check(own: Mapping[str, Tensor], given: Mapping[str, tuple[int, ...]], name: str) -> None:
     """Raises one sentence about what is missing, unexpected, or of another shape."""
-    faults = []
-    for what, keys in (("lack", own.keys() - given.keys()), ("also hold", given.keys() - own.keys())):
+    wanted, faults = _shapes(own), []
+    for what, keys in (("lack", wanted.keys() - given.keys()), ("also hold", given.keys() - wanted.keys())):
         if keys:
             faults.append(f"{what} {_first(sorted(keys))}")
     shapes = [
-        f"{key} {tuple(given[key].shape)} where the encoder has {tuple(own[key].shape)}{_reason(own[key], given[key])}"
-        for key in own.keys() & given.keys()
-        if own[key].shape != given[key].shape
+        f"{key} {given[key]} where the encoder has {wanted[key]}{_reason(wanted[key], given[key])}"
+        for key in wanted.keys() & given.keys()
+        if wanted[key] != given[key]
     ]
     if shapes:
         faults.append(f"hold {_first(sorted(shapes))}")
@@ -92,13 +97,13 @@ def _check(own: Mapping[str, Tensor], given: Mapping[str, Tensor], name: str) ->
         )
 
 
-def _reason(own: Tensor, given: Tensor) -> str:
+def _reason(own: tuple[int, ...], given: tuple[int, ...]) -> str:
     """For first convolutions, in words."""
-    if own.dim() != 4 or given.dim() != 4:
+    if len(own) != 4 or len(given) != 4:
         return ""
-    if own.shape[1] != given.shape[1] and own.shape[2:] == given.shape[2:]:
-        return f" ({given.shape[1]} input channels, not {own.shape[1]})"
-    return " (another stem)" if own.shape[2:] != given.shape[2:] else ""
+    if own[1] != given[1] and own[2:] == given[2:]:
+        return f" ({given[1]} input channels, not {own[1]})"
+    return " (another stem)" if own[2:] != given[2:] else ""
 
 
 def _first(words: list[str], shown: int = 3) -> str:

@@ -22,6 +22,7 @@ from torch import Tensor
 from lookalike.training.files import (
     CheckpointError,
     explained,
+    free_bytes,
     measure,
     need,
     remove,
@@ -134,15 +135,30 @@ class Checkpoints:
         names = self._names()
         return _step(names[-1]) if names else None
 
+    def demand_room(self, size: int) -> None:
+        """Raises CheckpointError where the checkpoints of a run, of `size` bytes each, have no room.
+
+        These are the `keep` that stay, as far as they are not there yet, and the next one, which is written before the
+        oldest goes.
+        """
+        needed = max(1, self.keep + 1 - len(self._names())) * (size + SLACK)
+        free = free_bytes(self.folder)
+        if free < needed:
+            raise CheckpointError(
+                f"checkpoints of {size / 1e6:,.1f} MB, {self.keep} that stay and one that is written, need "
+                f"{needed / 1e6:,.1f} MB more in {self.run}, and {free / 1e6:,.1f} MB are free: free some space there, "
+                "keep fewer (saving.keep=1), or start all the same (saving.check_space=false)"
+            )
+
     def sweep(self) -> None:
         """Removes what a killed process left half-written in the run folder. For the process that writes."""
         sweep(self.run)
         sweep(self.folder)
 
     def _names(self) -> list[str]:
-        if not self.folder.is_dir():
-            return []
         with explained(f"list {self.folder}"):
+            if not self.folder.is_dir():
+                return []
             return sorted(path.name for path in self.folder.iterdir() if NAME.fullmatch(path.name))
 
     def _missing(self, names: list[str]) -> list[str]:
@@ -241,4 +257,6 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         facts = json.loads(data[FACTS])
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path / FACTS} is no JSON") from error
+    if not isinstance(facts, dict):
+        raise CheckpointError(f"{path / FACTS} holds no facts")
     return decode(data[STATE], path / STATE), facts

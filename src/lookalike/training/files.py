@@ -5,7 +5,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -95,28 +95,34 @@ def sync_folder(folder: Path) -> None:
 
 def need(folder: Path, size: int) -> None:
     """Raises CheckpointError where `folder` has no room for `size` more bytes."""
-    with explained(f"ask for the free space of {folder}"):
-        free = shutil.disk_usage(folder).free
+    free = free_bytes(folder)
     if free < size:
         raise CheckpointError(
             f"{size:,} bytes are needed in {folder}, and {free:,} bytes are free: free some space there"
         )
 
 
+def free_bytes(folder: Path) -> int:
+    """Free space where `folder` is, or is to be made. Raises CheckpointError."""
+    with explained(f"ask for the free space of {folder}"):
+        there = next(place for place in (folder, *folder.absolute().parents) if place.is_dir())
+        return shutil.disk_usage(there).free
+
+
 def remove(path: Path) -> None:
     """Removes a file or folder as far as it lets itself be removed."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-        return
-    try:
-        path.unlink(missing_ok=True)
-    except OSError:
-        return
+    with suppress(OSError):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def sweep(folder: Path) -> None:
-    """Removes what a process that died while writing has left in `folder`."""
-    for path in folder.glob(LEFT_OVER):
+    """Removes what a process that died while writing has left in `folder`. Raises CheckpointError."""
+    with explained(f"list {folder}"):
+        left = list(folder.glob(LEFT_OVER))
+    for path in left:
         remove(path)
 
 
