@@ -4,7 +4,8 @@ What the pixels are:
 
 - the first frame, upright by its EXIF orientation; color profiles (ICC) are ignored;
 - gray, repeated over three channels; with `channels=1` luma, (19595 R + 38470 G + 7471 B + 32768) >> 16 (ITU-R 601-2);
-- 16-bit gray divided by 257 and rounded; of 16-bit color Pillow delivers the high byte, at most one level away;
+- 16-bit gray divided by 257 and rounded; of 16-bit color Pillow delivers the high byte, at most one level away
+  (color in PPM files: divided and rounded, too);
 - palettes looked up; alpha composited over white, as a page shows the image (the transparent key value of a 16-bit
   gray PNG is ignored);
 - CMYK as (255 - C)(255 - K)/255;
@@ -20,22 +21,23 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import numpy as np
-import torch
 from jaxtyping import UInt8
 from PIL import (  # the plugins by name: Pillow then never loads one that is not allowed
     BmpImagePlugin,  # noqa: F401
     GifImagePlugin,  # noqa: F401
     Image,
-    JpegImagePlugin,  # noqa: F401
+    JpegImagePlugin,
     MpoImagePlugin,  # noqa: F401
     PngImagePlugin,  # noqa: F401
     PpmImagePlugin,  # noqa: F401
-    TiffImagePlugin,  # noqa: F401
+    TiffImagePlugin,
     UnidentifiedImageError,
     WebPImagePlugin,  # noqa: F401
 )
 from torch import Tensor
+
+from lookalike.data.conversion import from_pillow, orientation, with_channels
+from lookalike.data.netpbm import CODECS, from_netpbm
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")  # JPEG opens MPO too
 KINDS = "JPEG, PNG, WebP, GIF, BMP, TIFF or PPM"
@@ -43,22 +45,36 @@ EXTENSIONS = frozenset(
     ".jpg .jpeg .jpe .jfif .mpo .png .apng .webp .gif .bmp .dib .tif .tiff .ppm .pgm .pbm .pnm".split()  # noqa: SIM905
 )
 
-File = io.BytesIO | io.BufferedReader
+READS = 1_000_000  # of header pieces: about a second. Files of millions of empty chunks or markers take minutes
+MEMORY = 650_000_000  # bytes that decoding may take by our estimate, beside the file and the pixels that come out
+SCANS = 1_000_000_000  # pixels of a JPEG times its scans: about two seconds
+RUNS = 16_000_000  # pixels of a run-length encoded BMP, which Pillow decodes in Python
 
-_ORIENTATION = 0x0112  # EXIF 2.3, table 4
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-_OPAQUE = {"1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr"}
-_ALPHA = {"LA", "PA", "RGBA", "RGBa"}
 # Both flags are absent on some systems. O_NONBLOCK: opening a named pipe must not wait for its writer.
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+
+
+class _Patience:
+    """A file that is read in at most READS pieces: Pillow reads headers one by one, in Python."""
+
+    reads = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self.reads += 1
+        if self.reads > READS:
+            raise ValueError("it consists of far too many small pieces: save it again")
+        return super().read(size)  # type: ignore[misc]
+
+
+class _Bytes(_Patience, io.BytesIO):
+    """The bytes of a file."""
+
+
+class _Stream(_Patience, io.BufferedReader):
+    """An open file."""
+
+
+File = _Bytes | _Stream
 
 
 class Unreadable(ValueError):  # noqa: N818 - a finding, which most callers survive
@@ -98,7 +114,10 @@ def decode(
         data = image if isinstance(image, bytes) else _contents(image, max_bytes)
         if len(data) > max_bytes:
             raise ValueError(_too_long(len(data), max_bytes))
-        opened = _open(io.BytesIO(data), max_pixels, max_side)
+        opened = _open(_Bytes(data), max_pixels, max_side)
+        _demand_affordable(opened, data)
+        if opened.format == "PPM" and opened.tile and opened.tile[0][0] in CODECS:
+            return with_channels(from_netpbm(opened, data), channels)
         opened.load()
         return with_channels(from_pillow(opened), channels)
 
@@ -115,35 +134,8 @@ def size(
         opened = _open(file, max_pixels, max_side)
         width, height = opened.size
         # Pillow gives the size of a TIFF after its turn, of all others before it.
-        turned = opened.format != "TIFF" and _orientation(opened) >= 5
+        turned = opened.format != "TIFF" and orientation(opened) >= 5
         return (width, height) if turned else (height, width)
-
-
-def from_pillow(image: Image.Image) -> UInt8[Tensor, "C H W"]:
-    """A loaded Pillow image upright, with one channel where it is gray and three otherwise. ValueError if undefined."""
-    turn = _TURNS.get(_orientation(image))
-    if turn is not None:
-        image = image.transpose(turn)
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):
-        values_HW = np.asarray(image).astype(np.uint32)
-        return torch.from_numpy(((values_HW + 128) // 257).astype(np.uint8)[None])
-    if image.mode in _ALPHA or (image.mode in _OPAQUE and _transparent(image)):
-        return _over_white(np.asarray(image.convert("RGBA")))
-    if image.mode not in _OPAQUE:
-        raise ValueError(f"pixels of type {image.mode} have no agreed range: save as 8 or 16 bits, gray or RGB")
-    if image.mode in ("1", "L"):
-        return torch.from_numpy(np.array(image.convert("L"))[None])
-    return _planes(np.asarray(image if image.mode == "RGB" else image.convert("RGB")))
-
-
-def with_channels(pixels: UInt8[Tensor, "C H W"], channels: int) -> UInt8[Tensor, "{channels} H W"]:
-    """One channel repeated to three, three weighed to luma, or the pixels as they are."""
-    if len(pixels) == channels:
-        return pixels
-    if channels == 3:
-        return pixels.expand(3, -1, -1).contiguous()
-    red, green, blue = pixels.int()
-    return ((19595 * red + 38470 * green + 7471 * blue + 32768) >> 16).to(torch.uint8)[None]
 
 
 def demand_channels(channels: int) -> None:
@@ -184,7 +176,7 @@ def _regular_file(path: str | os.PathLike[str], max_bytes: int) -> File:
             raise ValueError("the file is empty")
         if status.st_size > max_bytes:
             raise ValueError(_too_long(status.st_size, max_bytes))
-        return os.fdopen(descriptor, "rb")
+        return _Stream(io.FileIO(descriptor, "rb"))
     except BaseException:
         os.close(descriptor)
         raise
@@ -199,9 +191,37 @@ def _open(file: File, max_pixels: int, max_side: int) -> Image.Image:
     if canvas is not None:  # Pillow's WebP decoder allocates its canvas on opening
         _demand_size(*canvas, max_pixels, max_side)
     file.seek(0)
-    image = Image.open(file, formats=FORMATS)
+    image = Image.open(file, formats=FORMATS)  # type: ignore[arg-type]
     _demand_size(*image.size, max_pixels, max_side)
     return image
+
+
+def _demand_affordable(image: Image.Image, data: bytes) -> None:
+    """ValueError where decoding would take far more memory or time than the number of pixels tells."""
+    pixels = image.width * image.height
+    bytes_a_pixel = 4.0  # of Pillow
+    if isinstance(image, JpegImagePlugin.JpegImageFile) and (scans := data.count(b"\xff\xda")) > 1:
+        bytes_a_pixel += 2 * image.layers  # the coefficients
+        if scans * pixels > SCANS:
+            raise ValueError(f"{scans} scans of {pixels:,} pixels take too long: save it as a baseline JPEG")
+    if image.format == "WEBP":
+        bytes_a_pixel = 18  # two canvases, the frame, a copy, and Pillow's
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        bits, samples = image.tag_v2.get(258, (8,)), image.tag_v2.get(277, 1)
+        bytes_a_pixel += max(bits) * samples / 8  # a strip may be the whole image
+        _demand_tiles(image)
+    if image.format == "BMP" and image.tile and image.tile[0][0] == "bmp_rle" and pixels > RUNS:
+        raise ValueError(f"{pixels:,} run-length encoded pixels are more than the {RUNS:,} allowed: save it as PNG")
+    if bytes_a_pixel * pixels > MEMORY:
+        need = f"{image.width} x {image.height} pixels of this kind take {bytes_a_pixel * pixels / 1e6:,.0f} MB"
+        raise ValueError(f"{need} to decode, more than the {MEMORY / 1e6:,.0f} allowed: scale it down")
+
+
+def _demand_tiles(image: TiffImagePlugin.TiffImageFile) -> None:
+    """ValueError where the tiles are larger than an image of this size needs: each is decoded as a whole."""
+    sides = (image.tag_v2.get(322, 0), image.width), (image.tag_v2.get(323, 0), image.height)
+    if any(tile > max(2048, side + 256) for tile, side in sides):
+        raise ValueError(f"its tiles are far larger than its {image.width} x {image.height} pixels: save it again")
 
 
 def _demand_size(width: int, height: int, max_pixels: int, max_side: int) -> None:
@@ -224,26 +244,3 @@ def _webp_canvas(head: bytes) -> tuple[int, int] | None:
         width, height = struct.unpack_from("<HH", head, 26)
         return width & 0x3FFF, height & 0x3FFF
     return None
-
-
-def _orientation(image: Image.Image) -> int:
-    """1 to 8; 1 where the EXIF block is missing or broken, since the pixels need not be."""
-    try:
-        value = image.getexif().get(_ORIENTATION, 1)
-    except Exception:  # a hostile EXIF block, as above
-        return 1
-    return value if isinstance(value, int) and value in _TURNS else 1
-
-
-def _transparent(image: Image.Image) -> bool:
-    palette = image.palette.mode if image.mode == "P" and image.palette else ""
-    return "transparency" in image.info or palette.endswith("A")
-
-
-def _over_white(rgba_HW4: np.ndarray) -> UInt8[Tensor, "3 H W"]:
-    color, alpha = rgba_HW4[..., :3].astype(np.uint32), rgba_HW4[..., 3:].astype(np.uint32)
-    return _planes(((color * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8))
-
-
-def _planes(pixels_HWC: np.ndarray) -> UInt8[Tensor, "C H W"]:
-    return torch.from_numpy(np.array(pixels_HWC.transpose(2, 0, 1), order="C"))

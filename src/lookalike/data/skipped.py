@@ -108,8 +108,11 @@ class Skips:
         if self.path is None or not records:
             return
         lines = [json.dumps({"index": r.index, "name": r.name, "reason": r.reason}) + "\n" for r in records]
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write("\n" * self._torn + "".join(lines))
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write("\n" * self._torn + "".join(lines))
+        except OSError as error:  # what fails while bytes go out does not name the file
+            raise OSError(error.errno, error.strerror or str(error), str(self.path)) from error
         self._torn = False
         self._written |= {(record.index, record.name) for record in records}
 
