@@ -1,6 +1,7 @@
 """Recipes as text: the library, files, one level of `from:`, dotted overrides, and the resolved recipe written back."""
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from importlib import resources
@@ -9,9 +10,11 @@ from typing import Any
 
 import yaml
 
-from lookalike.recipes.mistakes import nearest
+from lookalike.recipes.mistakes import nearest, shown
 from lookalike.recipes.schema import Recipe, RecipeError, validated
 
+NO_VALUE = (ValueError, RecursionError, OverflowError, AttributeError)  # what YAML's reader raises beside its own
+DEPTH = 8  # sections inside sections: far more than a recipe has
 LIBRARY = resources.files("lookalike.recipes") / "library"
 
 
@@ -124,8 +127,10 @@ def _raw(name: str) -> dict[str, Any]:
         raise RecipeError(f"the recipe file {name} does not exist; {hint}") from None
     except OSError as error:
         raise RecipeError(f"the recipe file {name} cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{name} is not YAML: {' '.join(str(error).split())}") from None
+    except RecipeError:
+        raise
+    except (yaml.YAMLError, *NO_VALUE) as error:
+        raise RecipeError(f"{name} is not YAML: {' '.join(str(error).split())[:500]}") from None
     if not isinstance(raw, dict):
         raise RecipeError(f"{name} holds no recipe: expected keys such as method, views, optimizer")
     if doubled := _doubled(node):
@@ -133,24 +138,30 @@ def _raw(name: str) -> dict[str, Any]:
     return raw
 
 
-def _doubled(node: yaml.Node | None) -> str | None:
+def _doubled(root: yaml.Node | None) -> str | None:
     """A key that stands twice in one mapping, of which YAML would silently drop the first."""
-    if not isinstance(node, yaml.MappingNode):
-        return None
-    keys = [key.value for key, _ in node.value]
-    inside = (_doubled(value) for _, value in node.value)
-    return next((key for key in keys if keys.count(key) > 1), None) or next(filter(None, inside), None)
+    waiting, seen = [root], set[int]()
+    while waiting:
+        node = waiting.pop()
+        if not isinstance(node, yaml.MappingNode) or id(node) in seen:  # an alias may lead back to where it came from
+            continue
+        seen.add(id(node))
+        keys = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+        if twice := [key for key, count in keys.items() if count > 1]:
+            return twice[0]
+        waiting += [value for _, value in node.value]
+    return None
 
 
 def _override(override: str) -> dict[str, Any]:
     """'a.b=1' as {"a": {"b": 1}}."""
     path, equals, value = override.partition("=")
-    if not equals or not all(path.split(".")):
-        raise RecipeError(f"{override!r} is not an override: write key=value, for example epochs=100")
+    if not equals or not all(path.split(".")) or path.count(".") > DEPTH:
+        raise RecipeError(f"{shown(override)} is not an override: write key=value, for example epochs=100")
     try:
         result: Any = yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise RecipeError(f"{override!r} is not an override: {value!r} is not a YAML value") from None
+    except (yaml.YAMLError, *NO_VALUE):
+        raise RecipeError(f"{shown(override)} is not an override: {shown(value)} is not a YAML value") from None
     for part in reversed(path.split(".")):
         result = {part: result}
     return result

@@ -1,12 +1,17 @@
 """Sentences about keys and values of a recipe that are wrong: what is wrong with each, and the nearest right key."""
 
 import difflib
+import reprlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
 NEAR = 0.6  # likeness below which a key is not taken for a misspelt one
+LENGTH = 80  # of what a message quotes: a file may hold anything
+SHORT = reprlib.Repr()
+SHORT.maxstring = SHORT.maxlong = SHORT.maxother = LENGTH
+SHORT.maxlevel = 3
 
 
 def nearest(word: str, words: Iterable[str]) -> str:
@@ -15,7 +20,15 @@ def nearest(word: str, words: Iterable[str]) -> str:
 
 
 def likeness(one: str, other: str) -> float:
-    return difflib.SequenceMatcher(None, one, other).ratio()
+    return difflib.SequenceMatcher(None, one[:LENGTH], other).ratio()
+
+
+def shown(value: object) -> str:
+    """The value as a message quotes it: in one line, and short."""
+    try:
+        return SHORT.repr(value)
+    except ValueError:  # Python writes no number of more than 4300 digits
+        return "a number of far too many digits"
 
 
 def complaints(error: ValidationError, model: type[BaseModel]) -> list[str]:
@@ -23,7 +36,7 @@ def complaints(error: ValidationError, model: type[BaseModel]) -> list[str]:
     keys = list(_keys(model))
     unknown, impossible, missing = list[str](), dict[str, str](), list[str]()
     for one in error.errors():
-        path = ".".join(str(part) for part in one["loc"])
+        path = ".".join(shown(part) if _odd(part) else str(part) for part in one["loc"])
         if one["type"] == "extra_forbidden":
             unknown.append(path)
         elif one["type"] == "missing":
@@ -32,7 +45,7 @@ def complaints(error: ValidationError, model: type[BaseModel]) -> list[str]:
             key = max((k for k in keys if f"{path}.".startswith(f"{k}.")), key=len, default=path)
             reason = _reason(one, [k for k in keys if k.startswith(f"{key}.")])
             whole = one["type"] == "value_error" and isinstance(one["input"], Mapping)  # keys that do not go together
-            value = f"{key}: " if whole else f"{key} = {one['input']!r} is not possible: "
+            value = f"{key}: " if whole else f"{key} = {shown(one['input'])} is not possible: "
             start = f"{impossible[key]}, or " if key in impossible else value
             impossible[key] = start + reason
     meant = {path: _meant(path, keys) for path in unknown}
@@ -41,6 +54,11 @@ def complaints(error: ValidationError, model: type[BaseModel]) -> list[str]:
         *impossible.values(),
         *(f"the key {path!r} is missing" for path in missing if path not in meant.values()),
     ]
+
+
+def _odd(part: int | str) -> bool:
+    """A key that would spoil the line."""
+    return isinstance(part, str) and (len(part) > LENGTH or not part.isprintable())
 
 
 def _reason(error: Mapping[str, Any], inside: Sequence[str]) -> str:

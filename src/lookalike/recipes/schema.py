@@ -10,10 +10,13 @@ from torch import nn
 
 from lookalike.functional.schedules import Clock, Constant, Cosine, Schedule
 from lookalike.modules import SHAPES, Queue
-from lookalike.recipes.mistakes import complaints, nearest
+from lookalike.recipes.mistakes import complaints, nearest, shown
 from lookalike.recipes.tables import METHODS, VIEWS
 
 Auto = Literal["auto"]
+
+# above these a value is a slip of the finger, for which torch has no sentence
+WIDEST, LARGEST, MOST = 65_536, 1e6, 10**9
 
 
 class RecipeError(ValueError):
@@ -43,9 +46,9 @@ class Head(Section):
 
     shape: str
     """A name of modules.heads.SHAPES."""
-    hidden: int | None = Field(default=None, gt=0)
+    hidden: int | None = Field(default=None, gt=0, le=WIDEST)
     """Width of the hidden layers; null: the paper's."""
-    out: int | None = Field(default=None, gt=0)
+    out: int | None = Field(default=None, gt=0, le=WIDEST)
     """Dimension of the output; null: the paper's."""
 
     @field_validator("shape")
@@ -68,6 +71,7 @@ BOUNDS: dict[str, Any] = {
     "temperature": Field(gt=0),
     "momentum_temperature": Field(gt=0),
     "coefficient": Field(ge=0, le=1),
+    "size": Field(le=8192),
 }
 START = Clock(step=0, steps=1, epoch=0.0, epochs=1.0)
 END = Clock(step=1, steps=1, epoch=1.0, epochs=1.0)
@@ -92,16 +96,16 @@ class Optimizer(Section):
     """How weights move."""
 
     kind: Literal["sgd", "adam", "adamw", "lars", "larc"] = "sgd"
-    rate: float = Field(gt=0)
+    rate: float = Field(gt=0, le=LARGEST)
     """Base learning rate, at the reference batch of `scaling`."""
     scaling: Literal["none", "linear", "sqrt"] = "none"
     """linear: rate x batch / 256; sqrt: rate x sqrt(batch); none: the rate as it stands."""
-    weight_decay: float = Field(default=0.0, ge=0)
+    weight_decay: float = Field(default=0.0, ge=0, le=LARGEST)
     momentum: float = Field(default=0.9, ge=0, lt=1)
     """Of sgd, lars and larc."""
     nesterov: bool = False
     """Of sgd."""
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
     """Of adam and adamw."""
     no_decay: Literal["nothing", "one_dimensional", "bias_and_norm"] = "nothing"
     """Parameters without weight decay and without LARS adaptation."""
@@ -109,7 +113,7 @@ class Optimizer(Section):
     """Whether LARS' velocity holds the learning rate (SimCLR's code) or not (BYOL, MoCo v3, SCE)."""
     clip: float | None = Field(default=None, gt=0)
     """Largest norm of the gradient; null: no limit."""
-    warmup: float = Field(default=0.0, ge=0)
+    warmup: float = Field(default=0.0, ge=0, le=LARGEST)
     """Epochs of linear rise from zero."""
     shape: Literal["cosine", "steps", "constant"] = "cosine"
     milestones: tuple[float, ...] = ()
@@ -141,31 +145,31 @@ class Runtime(Section):
     precision: Literal["auto", "fp64", "fp32", "bf16", "fp16"] = "auto"
     channels_last: bool | Auto = "auto"
     compile: bool | Auto = "auto"
-    workers: int | Auto = "auto"
+    workers: Annotated[int, Field(ge=0, le=1024)] | Auto = "auto"
     """Processes that prepare images."""
-    threads: int | Auto = "auto"
+    threads: Annotated[int, Field(gt=0, le=1024)] | Auto = "auto"
     """CPU threads of each training process."""
 
 
 class Saving(Section):
     """What is kept on the way."""
 
-    every: int = Field(default=1000, gt=0)
+    every: int = Field(default=1000, gt=0, le=MOST)
     """Steps between checkpoints."""
-    keep: int = Field(default=2, gt=0)
+    keep: int = Field(default=2, gt=0, le=MOST)
     """Checkpoints kept."""
     check_space: bool = True
     """Start only where these and one more have room on the disk."""
-    log_every: int = Field(default=20, gt=0)
+    log_every: int = Field(default=20, gt=0, le=MOST)
     """Steps between lines of metrics.jsonl."""
 
 
 class Watching(Section):
     """What is measured while training, without changing it."""
 
-    health_every: int = Field(default=20, gt=0)
+    health_every: int = Field(default=20, gt=0, le=MOST)
     """Steps between looks for collapse."""
-    knn_every: float = Field(default=5.0, ge=0)
+    knn_every: float = Field(default=5.0, ge=0, le=LARGEST)
     """Epochs between online k-NN scores, where labels are given; 0: never."""
 
 
@@ -194,13 +198,13 @@ class Recipe(Section):
     """kind: a name of tables.VIEWS, and that plan's arguments."""
     backbone: Backbone = Backbone()
     optimizer: Optimizer
-    epochs: float = Field(gt=0)
+    epochs: float = Field(gt=0, le=LARGEST)
     """Passes over the data."""
-    batch: int = Field(gt=1)
+    batch: int = Field(gt=1, le=MOST)
     """Images per step, over all processes."""
-    accumulate: int = Field(default=1, gt=0)
+    accumulate: int = Field(default=1, gt=0, le=MOST)
     """Micro-batches per step; the contrast set and batch statistics are those of one micro-batch."""
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**63)
     data: Data = Data()
     runtime: Runtime = Runtime()
     saving: Saving = Saving()
@@ -234,7 +238,7 @@ def _kind(raw: Mapping[str, Any], name: str, table: Mapping[str, Callable], sour
     if kind is None:
         raise RecipeError(f"{source}: the key '{name}.kind' is missing; it is one of {', '.join(table)}")
     if str(kind) not in table:
-        raise RecipeError(f"{source}: there is no {name} {kind!r}; the nearest is {nearest(str(kind), table)!r}")
+        raise RecipeError(f"{source}: there is no {name} {shown(kind)}; the nearest is {nearest(str(kind), table)!r}")
     return str(kind)
 
 
