@@ -112,7 +112,12 @@ def assemble(job: Job, recipe: Recipe, device: torch.device, line: Line, stop: C
         streams=streams,
         optimization=build_optimization(recipe, line.say),
         runtime=runtime,
-        saver=Saver(checkpoints=checkpoints, every=recipe.saving.every, facts=facts),
+        saver=Saver(
+            checkpoints=checkpoints,
+            every=recipe.saving.every,
+            facts=facts,
+            check_space=recipe.saving.check_space,
+        ),
         journal=Journal(metrics, line, images=recipe.batch, every=recipe.saving.log_every, skips=streams.skips),
         probes=watching(recipe, streams, size, device),
         stop=stop,
