@@ -45,8 +45,8 @@ class Fragile(Method):
         return {"encoder": self.net}
 
 
-def go(method: Method, folder=None, recipe: dict | None = None, epochs: float = 2.0) -> None:
-    saver = Saver(checkpoints=Checkpoints(folder) if folder else None, every=1, facts={"recipe": recipe or {}})
+def go(method: Method, folder=None, identity: dict | None = None, epochs: float = 2.0) -> None:
+    saver = Saver(checkpoints=Checkpoints(folder) if folder else None, every=1, identity=identity or {})
     train(
         Training(
             method=method,
@@ -96,7 +96,7 @@ def test_a_checkpoint_of_another_recipe_is_refused(tmp_path) -> None:
     go(Fragile(), tmp_path, {"method": "this"}, epochs=1.0)
     with pytest.raises(CheckpointError, match="was saved by a run with another recipe"):
         go(Fragile(), tmp_path, {"method": "that"})
-    go(Fragile(), tmp_path, {"method": "this", "runtime": "elsewhere"})  # where it is computed is free
+    go(Fragile(), tmp_path, {"method": "this"})
 
 
 def test_what_a_module_has_fixed_for_good_stays_fixed() -> None:

@@ -32,6 +32,7 @@ from lookalike.training.streams import Streams
 from lookalike.training.timeline import timeline
 from lookalike.training.trial import choose_runtime
 
+FREE = ("runtime", "saving", "watching", "data")  # sections of a recipe that may differ when a run is taken up again
 TRIAL_PIXELS = 2**17  # of the views on which precision and memory format are timed: 128 of 32 x 32, 8 of 224 x 224
 
 
@@ -106,7 +107,7 @@ def assemble(job: Job, recipe: Recipe, device: torch.device, line: Line, stop: C
         device=device, precision=asked.precision, channels_last=asked.channels_last, compile=asked.compile
     )
     metrics = Metrics(folder.metrics) if folder and rank() == 0 else None
-    facts = {"recipe": recipe.model_dump(mode="json"), "manifest": folder.manifest() if folder else None}
+    said = recipe.model_dump(mode="json")
     return Training(
         method=method,
         streams=streams,
@@ -115,7 +116,8 @@ def assemble(job: Job, recipe: Recipe, device: torch.device, line: Line, stop: C
         saver=Saver(
             checkpoints=checkpoints,
             every=recipe.saving.every,
-            facts=facts,
+            facts={"recipe": said, "manifest": folder.manifest() if folder else None},
+            identity={key: value for key, value in said.items() if key not in FREE},
             check_space=recipe.saving.check_space,
         ),
         journal=Journal(metrics, line, images=recipe.batch, every=recipe.saving.log_every, skips=streams.skips),

@@ -22,12 +22,14 @@ class Saver:
     """Saves every `every` steps through `checkpoints`; None keeps nothing (a trial run).
 
     All ranks hold the same state, so rank 0 writes, and every rank reads. `facts` go into each checkpoint:
-    the resolved recipe, the data's identity, versions. check_space: a run starts only where its checkpoints have room.
+    the resolved recipe, the data's identity, versions. A checkpoint is taken up only where its `identity` equals this
+    one. check_space: a run starts only where its checkpoints have room.
     """
 
     checkpoints: Checkpoints | None
     every: int = 1000
     facts: dict = field(default_factory=dict)
+    identity: dict = field(default_factory=dict)
     check_space: bool = True
 
     def due(self, step: int) -> bool:
@@ -57,6 +59,7 @@ class Saver:
         failure = None
         if runtime.rank == 0:
             facts = {"step": step, "optimizer": optimizer_facts, "scaler": scaler.state_dict(), **self.facts}
+            facts["identity"] = self.identity
             try:
                 self.checkpoints.save(step, tensors, facts)
             except CheckpointError as error:
@@ -109,10 +112,9 @@ class Saver:
         scaler: torch.amp.GradScaler,
         streams: Streams,
     ) -> None:
-        own, theirs = (_what_counts(facts) for facts in (self.facts, found.facts))
         weights = _under("method/", found.tensors)
         _demand_fit(found, method, weights)
-        if own != theirs:
+        if found.facts.get("identity") != self.identity:
             raise CheckpointError(
                 f"{found.path} was saved by a run with another recipe: remove it, or give the folder of that run"
             )
@@ -208,12 +210,6 @@ def _pairs(found: Checkpoint, streams: Streams) -> dict[str, Pairs]:
             raise CheckpointError(f"{found.path} has partners that do not fit {streams.size} images: restore it")
         tables[view] = Pairs(group, own.item())
     return tables
-
-
-def _what_counts(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of the recipe that makes the weights what they are."""
-    free, recipe = ("runtime", "saving", "watching", "data"), facts.get("recipe", {})
-    return {key: value for key, value in recipe.items() if key not in free} if isinstance(recipe, dict) else {}
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
