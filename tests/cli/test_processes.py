@@ -56,7 +56,7 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Path:
 
 
 def test_a_signal_stops_after_the_step_and_the_run_goes_on_to_the_same_bits(photos, unbroken, tmp_path):
-    wanted = {"term": (signal.SIGTERM, 0), "ctrl-c": (signal.SIGINT, 130)}
+    wanted = {"term": (signal.SIGTERM, 0), "hang-up": (signal.SIGHUP, 0), "ctrl-c": (signal.SIGINT, 130)}
     processes = {name: started("pretrain", photos, *TINY, *LONG, "--out", tmp_path / name) for name in wanted}
     for name, (number, _) in wanted.items():
         wait_for_steps(processes[name], tmp_path / name)
@@ -76,6 +76,17 @@ def test_a_signal_stops_after_the_step_and_the_run_goes_on_to_the_same_bits(phot
         assert said.code == 0, said.err
         assert (run / "encoder.safetensors").read_bytes() == (unbroken / "encoder.safetensors").read_bytes()
         assert [row["step"] for row in rows(run)] == list(range(1, 49))
+
+
+def test_a_terminal_that_closes_does_not_end_the_run(photos, unbroken, tmp_path):
+    """As after `2>&1 | less`, left early: what nobody reads is still in the log."""
+    process, run = started("pretrain", photos, *TINY, *LONG, "--out", tmp_path / "run"), tmp_path / "run"
+    wait_for_steps(process, run)
+    process.stderr.close()
+    assert process.wait(PATIENCE) == 0
+    process.stdout.close()
+    assert (run / "encoder.safetensors").read_bytes() == (unbroken / "encoder.safetensors").read_bytes()
+    assert "next: lookalike evaluate" in (run / "log.txt").read_text()
 
 
 def test_two_processes_train_the_encoder_of_one(photos, tmp_path):

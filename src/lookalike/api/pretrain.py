@@ -232,10 +232,12 @@ class Asked:
 
 @contextmanager
 def _asked_to_stop() -> Iterator[Asked]:
-    """Notes SIGTERM and Ctrl-C inside, instead of dying from them."""
-    asked = Asked()
+    """Notes SIGTERM, Ctrl-C and a closed terminal inside, instead of dying from them."""
+    asked, numbers = Asked(), [signal.SIGINT, signal.SIGTERM]
+    if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # nohup has it ignored
+        numbers.append(signal.SIGHUP)
     try:
-        before = {number: signal.signal(number, asked.note) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: signal.signal(number, asked.note) for number in numbers}
     except ValueError:  # not the main thread: there signals are somebody else's
         before = {}
     try:

@@ -7,7 +7,7 @@ would hang that worker.
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
@@ -31,7 +31,7 @@ class Line:
 
     def __init__(self, *, log: Path | None = None, quiet: bool = False) -> None:
         self.log, self.quiet = log, quiet
-        self.console = Console(file=sys.stderr, highlight=False)
+        self.console = Screen(file=sys.stderr, highlight=False)
         self.live = not quiet and sys.stderr.isatty() and not self.console.is_dumb_terminal
         self._bar: Progress | None = None
         self._task: TaskID | None = None
@@ -50,7 +50,7 @@ class Line:
     def say(self, text: str) -> None:
         """A note: to the terminal, above the progress line, and to the log."""
         if not self.quiet:
-            self.console.print(text, markup=False, soft_wrap=True)
+            self._show(text)
         self._log(text)
 
     def start(self, step: int, steps: int) -> None:
@@ -70,7 +70,7 @@ class Line:
             return
         self._printed = now
         if not self.live and not self.quiet:
-            self.console.print(text, markup=False, soft_wrap=True)
+            self._show(text)
         self._log(text)
 
     def tick(self, step: int) -> None:
@@ -137,8 +137,9 @@ class Line:
     def close(self) -> None:
         """Takes the bar off the terminal."""
         if self._bar:
-            self._bar.refresh()
-            self._bar.stop()
+            with suppress(OSError):
+                self._bar.refresh()
+                self._bar.stop()
         self._bar = self._task = None
 
     def _opened(self) -> Progress:
@@ -150,10 +151,25 @@ class Line:
             self._bar.start()
         return self._bar
 
+    def _show(self, text: str) -> None:
+        """On the terminal; where nobody reads any more (a closed window, a pipe that ended) the run goes on unseen."""
+        try:
+            self.console.print(text, markup=False, soft_wrap=True)
+        except OSError:
+            self._unseen()
+        if self.console.gone:
+            self._unseen()
+
+    def _unseen(self) -> None:
+        self.quiet, self.live, self._bar, self._task = True, False, None, None
+
     def _draw(self, now: float) -> None:
         if self._bar and now - self._drawn >= REFRESH:
             self._drawn = now
-            self._bar.refresh()
+            try:
+                self._bar.refresh()
+            except OSError:
+                self._unseen()
 
     def _log(self, text: str) -> None:
         """To the log with the time; a disk that refuses ends the log, aloud, not the run."""
@@ -165,6 +181,15 @@ class Line:
         except OSError as error:
             path, self.log = self.log, None
             self.say(f"nothing more is written to {path}: {error.strerror}")
+
+
+class Screen(Console):
+    """rich's console, which ends the program when nobody reads what it writes; this one remembers it instead."""
+
+    gone = False
+
+    def on_broken_pipe(self) -> None:
+        self.gone = True
 
 
 class Job:
