@@ -123,13 +123,13 @@ def decode(
 
 
 def size(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | bytes,
     *,
     max_pixels: int = 64_000_000,
     max_side: int = 20_000,
     max_bytes: int = 50_000_000,
 ) -> tuple[int, int]:
-    """(height, width) that `decode` would give, from the header alone. Raises Unreadable."""
+    """(height, width) that `decode` would give of a file or of its bytes, from the header alone. Raises Unreadable."""
     with _reasons(path), _regular_file(path, max_bytes) as file:
         opened = _open(file, max_pixels, max_side)
         width, height = opened.size
@@ -165,7 +165,9 @@ def _contents(path: str | os.PathLike[str], max_bytes: int) -> bytes:
         return file.read(max_bytes + 1)  # one more than allowed: a file that grows meanwhile is noticed
 
 
-def _regular_file(path: str | os.PathLike[str], max_bytes: int) -> File:
+def _regular_file(path: str | os.PathLike[str] | bytes, max_bytes: int) -> File:
+    if isinstance(path, bytes):
+        return _Bytes(path)
     descriptor = os.open(path, _FLAGS)
     try:
         status = os.fstat(descriptor)

@@ -12,11 +12,11 @@ from typing import Any
 from jaxtyping import UInt8
 from torch import Tensor
 
-from lookalike.data.decode import Unreadable, decode, demand_channels, shown
+from lookalike.data.decode import Unreadable, decode, demand_channels, shown, size
 from lookalike.data.images import evenly
-from lookalike.data.places import size_of, told_as
+from lookalike.data.places import told_as
 
-PREFIX, SPLIT = "hf:", "train"
+PREFIX, SPLIT = "hf:", "train"  # not hf://, which is fsspec's way to single files
 CONTENTS = 64  # images whose bytes are part of the identity
 _STATE, _INFO, _SPLITS = "state.json", "dataset_info.json", "dataset_dict.json"
 _ID = re.compile(r"(?P<path>[\w.-]+(/[\w.-]+)?)(/(?P<name>[\w.-]+))?(@(?P<revision>[\w./-]+))?(:(?P<split>.+))?")
@@ -53,7 +53,7 @@ class Rows:
 
     def size(self, index: int) -> tuple[int, int]:
         with told_as(self.name(index)):
-            return size_of(self._image(index))
+            return size(self._image(index))
 
     def identity(self) -> str:
         """A hash over the column's name, the byte sizes of all images and the bytes of at most 64, evenly spaced."""
@@ -95,7 +95,7 @@ class Rows:
 
 def is_id(text: str) -> bool:
     """Whether `text` names a data set of the Hub, by its prefix hf:."""
-    return text.startswith(PREFIX)
+    return text.startswith(PREFIX) and not text.startswith(f"{PREFIX}//")
 
 
 def may_be_id(text: str) -> bool:

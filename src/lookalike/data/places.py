@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, Protocol, runtime_checkable
 from urllib.parse import unquote, urlsplit
 
-from lookalike.data.decode import Unreadable, decode, size
+from lookalike.data.decode import Unreadable
 
 MAX_BYTES = 50_000_000  # of one encoded image, as for image files
 BUFFER = 2**14  # bytes read at once while headers are looked for
@@ -91,14 +91,6 @@ class Reader(io.RawIOBase):
         buffer[: len(data)] = data
         self.position += len(data)
         return len(data)
-
-
-def size_of(image: str | bytes) -> tuple[int, int]:
-    """(height, width) of an image file, or of the bytes of one. Raises Unreadable."""
-    if isinstance(image, str):
-        return size(image)
-    _, height, width = decode(image).shape
-    return height, width
 
 
 def is_uri(text: str) -> bool:

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from jaxtyping import UInt8
 from torch import Tensor
 
-from lookalike.data.decode import Unreadable, decode, demand_channels, shown
-from lookalike.data.places import MAX_BYTES, Local, Place, is_uri, local_path, reason, size_of, told_as
+from lookalike.data.decode import Unreadable, decode, demand_channels, shown, size
+from lookalike.data.places import MAX_BYTES, Local, Place, is_uri, local_path, reason, told_as
 from lookalike.data.remote import Remote, demand_scheme
 from lookalike.data.shard_index import Progress, hidden, indexed, key
 from lookalike.data.tar import BLOCK, members
@@ -64,7 +64,7 @@ class Shards:
 
     def size(self, index: int) -> tuple[int, int]:
         with told_as(self.name(index)):
-            return size_of(self._image(index))
+            return size(self._image(index))
 
     def identity(self) -> str:
         """A hash over the names of shards and images and the images' byte sizes, in order; not over where they lie."""

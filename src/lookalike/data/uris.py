@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from jaxtyping import UInt8
 from torch import Tensor
 
-from lookalike.data.decode import Unreadable, decode, demand_channels
+from lookalike.data.decode import Unreadable, decode, demand_channels, size
 from lookalike.data.images import evenly
-from lookalike.data.places import MAX_BYTES, Local, is_uri, joined, local_path, size_of, told_as
+from lookalike.data.places import MAX_BYTES, Local, is_uri, joined, local_path, told_as
 from lookalike.data.remote import Remote, demand_scheme
 
 ASKED = 64  # files whose length is part of the identity: each is a question to the server
@@ -47,7 +47,7 @@ class Uris:
 
     def size(self, index: int) -> tuple[int, int]:
         with told_as(self.name(index)):
-            return size_of(self._image(index))
+            return size(self._image(index))
 
     def identity(self) -> str:
         """A hash over all names, in order, and the lengths of at most 64 files, evenly spaced."""
