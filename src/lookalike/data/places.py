@@ -6,7 +6,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import BinaryIO, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 from urllib.parse import unquote, urlsplit
 
 from lookalike.data.decode import Unreadable
@@ -33,7 +33,7 @@ class Place(Protocol):
         """Those bytes, fewer where the file ends. Raises OSError."""
         ...
 
-    def open(self, length: int) -> BinaryIO:
+    def open(self, length: int) -> io.BufferedReader:
         """The file as one object, for reading many parts in their order. Raises OSError."""
         ...
 
@@ -62,7 +62,7 @@ class Local:
         finally:
             os.close(descriptor)
 
-    def open(self, length: int) -> BinaryIO:
+    def open(self, length: int) -> io.BufferedReader:
         return open(self.path or self.name, "rb", buffering=BUFFER)
 
 

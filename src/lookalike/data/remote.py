@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from io import BufferedReader
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, TypeVar
 from uuid import uuid4
 
 from lookalike.data.decode import shown
@@ -52,7 +52,7 @@ class Remote:
             raise OSError("the server sends whole files only, no parts: keep copies, with --download FOLDER")
         return bytes(data[:length])
 
-    def open(self, length: int) -> BinaryIO:
+    def open(self, length: int) -> BufferedReader:
         self.read(max(0, length - 1), 1)  # a server that sends no parts is found now
         return BufferedReader(Reader(self, length), BUFFER)
 

@@ -5,7 +5,7 @@ Read are the formats of POSIX.1-2001 (ustar and pax), of GNU tar (long names, si
 
 import zlib
 from collections.abc import Iterator
-from typing import BinaryIO
+from io import BufferedIOBase
 
 from lookalike.data.decode import shown
 
@@ -28,7 +28,7 @@ PACKED = {
 Member = tuple[bytes, int, int, int]
 
 
-def members(file: BinaryIO, length: int) -> Iterator[Member]:
+def members(file: BufferedIOBase, length: int) -> Iterator[Member]:
     """(name, first byte, bytes, check) of each plain file in a tar of `length` bytes, in its order.
 
     check: CRC-32 of the header, which lies in the 512 bytes before the first byte: it tells later whether the tar is
@@ -101,7 +101,7 @@ def _number(field: bytes) -> int:
         return -1
 
 
-def _extension(file: BinaryIO, size: int, kind: bytes, place: int) -> tuple[bytes | None, int | None]:
+def _extension(file: BufferedIOBase, size: int, kind: bytes, place: int) -> tuple[bytes | None, int | None]:
     """Name and size of the next member, as far as an extended header gives them."""
     data = file.read(size) if size <= LONGEST else b""
     if len(data) < size:
