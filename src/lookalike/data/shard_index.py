@@ -141,7 +141,7 @@ def _demand_one_each(found: _Found, place: Place) -> None:
     keys = np.array(found.keys, dtype=np.int64)
     order = np.argsort(keys, kind="stable")
     (again,) = np.nonzero(np.diff(keys[order]) == 0)
-    for first, second in sorted(zip(order[again], order[again + 1], strict=True)):
+    for first, second in sorted(zip(order[again].tolist(), order[again + 1].tolist(), strict=True)):
         names = [_name(found.names, found.ends, row) for row in (first, second)]
         if key(names[0]) != key(names[1]):  # two keys with one hash
             continue
