@@ -4,7 +4,10 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 from command import TINY, lookalike, mistake, write_images
+
+from lookalike.cli import shell
 
 
 def test_a_folder_that_is_missing(tmp_path):
@@ -133,8 +136,12 @@ def test_a_mistake_leaves_no_run_folder(photos, tmp_path, words):
     assert not (tmp_path / "run").exists()
 
 
-def test_out_of_memory_says_what_to_lower(photos):
-    text = mistake("pretrain", photos, *TINY, "method.projector.hidden=1000000000000")
+def test_out_of_memory_says_what_to_lower(monkeypatch):
+    def pretrain() -> None:
+        torch.empty(10**15)
+
+    monkeypatch.setitem(shell.VERBS, "pretrain", pretrain)
+    text = mistake("pretrain")
     assert text.startswith("out of memory: lower batch, raise accumulate")
     assert "views.size" in text
 
@@ -151,3 +158,33 @@ def test_a_list_of_images_that_do_not_exist(tmp_path):
     Path("list.txt").write_text("a.png\nb.png\n")
     text = mistake("pretrain", "list.txt", *TINY)
     assert text.startswith("list.txt lists no image that exists, the first line is 'a.png'")
+
+
+def test_other_files_are_counted_and_a_dry_run_refuses_what_it_would_drop(photos):
+    images = write_images(Path("mixed"), 20)
+    (images / "a.heic").touch()
+    (images / "notes.txt").write_text("hello")
+    said = lookalike("pretrain", images, *TINY, "--epochs", "1", "--out", "run")
+    assert said.code == 0, said.err
+    assert "other files are left out: 1 .heic, 1 .txt" in said.err
+    assert "leave out --init, --labels and --out" in mistake("pretrain", photos, *TINY, "--dry-run", "--init", "x")
+
+
+def test_words_of_other_libraries_are_understood():
+    assert "the nearest is 'optimizer.rate'" in mistake("pretrain", "none", *TINY, "lr=0.1")
+    assert "write method.kind=sce" in mistake("pretrain", "none", *TINY, "method=sce")
+
+
+def test_a_failed_start_can_be_tried_again_with_the_same_folder():
+    images = write_images(Path("images"), 20)
+    for number in range(4):
+        (images / f"{number:03}.png").write_bytes(b"no image")
+    words = ("pretrain", images, *TINY, "--epochs", "1", "--out", "run")
+    assert "--max-bad" in mistake(*words)
+    said = lookalike(*words, "--max-bad", "0.5")
+    assert said.code == 0, said.err
+
+
+@pytest.mark.parametrize("device", ["mps", "meta", "xla"])
+def test_a_device_that_is_not_there_is_a_sentence(photos, device):
+    assert "which this machine does not have" in mistake("pretrain", photos, *TINY, f"runtime.device={device}")

@@ -21,7 +21,14 @@ def started(*words: object, several: int = 1) -> subprocess.Popen[str]:
         module = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(several), *module]
     command = [sys.executable, *module, *map(str, words)]
     here = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=here)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, **pipes, text=True, env=here, preexec_fn=heard)
+
+
+def heard() -> None:
+    """Signals have their usual meaning, also where the tests run in the background or under nohup."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def rows(run: Path) -> list[dict]:

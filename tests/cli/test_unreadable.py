@@ -23,10 +23,10 @@ def test_one_is_skipped_and_listed(photos, tmp_path):
     spoiled(photos, tmp_path / "photos", 1)
     said = lookalike("pretrain", "photos", *TINY, "--out", "run")
     assert said.code == 0
-    assert "1 unreadable images were skipped: run/skipped.jsonl" in said.err
+    assert "unreadable images, left out: 1, listed in run/skipped.jsonl" in said.err
     assert skipped("run") == {"000.png"}
     rows = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]
-    assert rows[-1]["skipped"] == 1
+    assert [row for row in rows if "probe" not in row][-1]["skipped"] == 1
     assert rows[-1]["step"] == 8
 
 

@@ -114,3 +114,10 @@ def test_what_is_chosen_is_built(method, images):
         encoder = build_encoder(recipe.backbone, channels=3, size=size, seed=0)
         assert encoder.body.conv1.stride == (1, 1)  # the small stem
         assert build_method(recipe, encoder, images, lambda note: None).encoder is encoder
+
+
+@pytest.mark.parametrize("images", range(2, 12))
+def test_a_handful_of_images_gets_a_batch_that_they_fill(images):
+    choice = choose(None, side=32, images=images, device="cpu")
+    batch = load(choice.recipe, choice.overrides).batch
+    assert 2 <= batch <= images

@@ -119,7 +119,8 @@ def test_reading_changes_only_the_views() -> None:
 
 @pytest.mark.parametrize(("order", "images"), [(Shuffle(), 20), (Window(size=12, shift=6), 12)])
 def test_a_batch_larger_than_a_round_is_refused(order, images: int) -> None:
-    sentence = f"a batch of 32 is larger than the {images} images of a round: lower the batch size to {images} or less"
+    sentence = f"a batch of 32 is larger than the {images} images of a round: lower the batch size "
+    sentence += f"to {images} or less (--batch)"
     with pytest.raises(ValueError) as raised:
         timeline([phase(1.0, order)], size=20, batch=32)
     assert str(raised.value) == sentence

@@ -55,7 +55,7 @@ def evaluate(
     run: str | PathLike[str],
     data: str | PathLike[str],
     *,
-    protocols: Sequence[str] = ("knn",),
+    protocols: str | Sequence[str] = ("knn",),
     references: bool = True,
     device: str = "auto",
     max_bad: float = 0.001,
@@ -68,6 +68,7 @@ def evaluate(
     counted, and no readable one is dropped. Raises ValueError in one sentence for an unknown protocol, labels that are
     missing, or a folder that is no finished run.
     """
+    protocols = protocols.split(",") if isinstance(protocols, str) else protocols
     unknown = [name for name in protocols if name not in KNOWN]
     if unknown or not protocols:
         raise ValueError(
@@ -88,6 +89,10 @@ def evaluate(
             scores[name] = knn_scores(model.to(place), name, sets, halves, place, line, recipe)
             if fingerprint(model) != before:
                 raise RuntimeError(f"evaluation changed {name}: this is a defect of lookalike, please report it")
+        for part in sets:
+            if part.skips.met:
+                names = ", ".join(one.name for one in list(part.skips.met.values())[:5])
+                line.say(f"unreadable images, left out: {len(part.skips.met):,} of {part.skips.size:,}, first {names}")
     return Report(scores)
 
 

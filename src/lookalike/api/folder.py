@@ -19,6 +19,7 @@ from lookalike.modules import Encoder
 from lookalike.recipes import Recipe, build_encoder, dump, load, view_size
 from lookalike.training.checkpoint import CheckpointError, load_weights, save_weights, write_atomic
 
+LEFT = {"log.txt", "skipped.jsonl"}  # of a run that failed before it began
 NOT_CARDS = ("manifest.json", "evaluation.json")
 PACKAGES = ("lookalike", "torch", "torchvision", "timm", "numpy", "pillow", "safetensors")
 
@@ -58,7 +59,7 @@ class RunFolder:
             )
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"{self.path} is a file: choose a new folder as --out")
-        if self.path.is_dir() and any(path.name != self.log.name for path in self.path.iterdir()):
+        if self.path.is_dir() and {path.name for path in self.path.iterdir()} - LEFT:
             raise ValueError(f"{self.path} holds files that are no run: choose a new folder as --out")
 
     def forget(self) -> None:
@@ -73,6 +74,7 @@ class RunFolder:
     def begin(self, recipe: Recipe, manifest: Mapping[str, Any]) -> None:
         """Writes recipe and manifest, before there is any checkpoint."""
         self.path.mkdir(parents=True, exist_ok=True)
+        self.skipped.unlink(missing_ok=True)  # of an attempt before
         write_atomic(self.path / "recipe.yaml", dump(recipe).encode())
         write_atomic(self.path / "manifest.json", (json.dumps(manifest, indent=2) + "\n").encode())
 

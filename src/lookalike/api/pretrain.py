@@ -19,7 +19,7 @@ from lookalike.api.closing import close
 from lookalike.api.folder import RunFolder, facts, new_folder
 from lookalike.api.run import Run
 from lookalike.api.sources import opened, opened_early
-from lookalike.data import Images, address
+from lookalike.data import Folder, Images, address
 from lookalike.functional.collectives import agree, rank
 from lookalike.recipes import Recipe, choose, dump, load, method_name
 from lookalike.training.loop import Stopped, train
@@ -56,7 +56,8 @@ def pretrain(
     """
     asked = {"backbone.name": backbone, "epochs": epochs, "batch": batch, "seed": seed}
     given = [f"{key}={value}" for key, value in asked.items() if value is not None]
-    settled, source, notes = chosen(data, method, recipe, [*given, *overrides], quiet)
+    changes = [*given, *([overrides] if isinstance(overrides, str) else overrides)]
+    settled, source, notes = chosen(data, method, recipe, changes, quiet)
     with processes(settled.runtime.device) as device:
         path = spread_text(str(out if out is not None else new_folder(Path("runs"), method_name(settled))))
         folder = RunFolder(Path(path))
@@ -64,9 +65,8 @@ def pretrain(
         agree(True)  # nobody writes before all have looked
         job = Job(folder=folder, recipe=settled, source=source, init=init, label_spec=label_spec)
         with _line(folder, quiet) as line, _nothing_left(folder):
-            for note in notes:
+            for note in (*notes, f"{len(source):,} images, run folder {path}", *_left_out(source)):
                 line.say(note)
-            line.say(f"{len(source):,} images, run folder {path}")
             whole = settle(job, device, line) if rank() == 0 else settled
             _write(job, whole, data)
             return _trained(job, folder.recipe(), device, line)
@@ -153,6 +153,7 @@ def chosen(
     data: Any, method: str | None, recipe: str | None, overrides: Sequence[str], quiet: bool = True
 ) -> tuple[Recipe, Images, list[str]]:
     """The recipe, by name or by the rule; the images; what to say about the choice."""
+    overrides = [overrides] if isinstance(overrides, str) else overrides
     if recipe is not None:
         settled = load(recipe, overrides)
         if method is not None and method != method_name(settled):
@@ -178,6 +179,13 @@ def _write(job: Job, recipe: Recipe, data: Any) -> None:
     agree(True)
 
 
+def _left_out(source: Images) -> list[str]:
+    """A note about files that are no images, so that nobody trains on a part without knowing."""
+    ignored = source.ignored if isinstance(source, Folder) else None
+    kinds = ", ".join(f"{count:,} {kind}" for kind, count in ignored.most_common(5)) if ignored else ""
+    return [f"other files are left out: {kinds}"] if kinds else []
+
+
 def _several(source: Images) -> Images:
     if len(source) < 2:
         raise ValueError("one image is not enough to learn what makes images alike: give at least 2, better thousands")
@@ -197,7 +205,7 @@ def _trained(job: Job, recipe: Recipe, device: torch.device, line: Line) -> Run:
     if rank() == 0:
         files = job.folder.finish(training.method.exports(), recipe)
         if training.journal.skips:
-            line.say(f"{len(training.journal.skips)} unreadable images were skipped: {job.folder.skipped}")
+            line.say(f"unreadable images, left out: {len(training.journal.skips):,}, listed in {job.folder.skipped}")
         line.say(f"wrote {', '.join(map(str, files))}")
         close(training, line)
         line.say(f"next: lookalike evaluate {job.folder.path} --data LABELLED")

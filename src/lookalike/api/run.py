@@ -34,13 +34,16 @@ class Run:
         """The lines of metrics.jsonl."""
         return [json.loads(line) for line in self.folder.metrics.read_text().splitlines()]
 
-    def evaluate(self, data: str | PathLike[str], protocols: Sequence[str] = ("knn",)) -> Report:
+    def evaluate(self, data: str | PathLike[str], protocols: str | Sequence[str] = ("knn",)) -> Report:
         """Scores on labelled images, beside raw pixels and random weights: see `lookalike.evaluate`."""
         return evaluate(self.path, data, protocols=protocols)
 
     def embed(self, data: Any, out: str | PathLike[str]) -> Embedded:
         """Features of all images of `data` in FILE.parquet or FILE.npy: see `lookalike.embed`."""
         return embed(self.path, data, out=out)
+
+    def __fspath__(self) -> str:
+        return str(self.path)
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})"

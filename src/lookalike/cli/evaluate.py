@@ -49,6 +49,7 @@ def evaluate(
     )
     keep(Path(run), data, report)
     show(report)
+    print(f"kept in {Path(run) / 'evaluation.json'}; next: lookalike embed {run} FOLDER --out rows.parquet")
     print(report.best.line())
 
 

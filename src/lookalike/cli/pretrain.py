@@ -85,6 +85,8 @@ def pretrain(
         _go_on(resume, data, [name for name, value in new if value] + overrides, allow_different_numerics)
     elif data is None or _is_change(data):
         raise ValueError(f"which images? {data or 'nothing'} was given: lookalike pretrain FOLDER [KEY=VALUE]...")
+    elif (dry_run or profile) and (init or labels or out):
+        raise ValueError("--dry-run and --profile keep nothing and watch nothing: leave out --init, --labels and --out")
     elif profile:
         _measure(data, method, recipe, overrides)
     elif dry_run:

@@ -75,7 +75,7 @@ class Score:
         parts = [f"{SHORT.get(name, name)}={value}" for name, value in p.settings.items()]
         parts += [f"{p.features} features"] + [p.crop] * bool(p.crop) + ["online" if p.online else "offline"]
         parts += [f"{p.n_train}/{p.n_test} images"]
-        parts += [] if self.epochs is None else [f"{self.epochs:g} epochs"]
+        parts += [] if self.epochs is None else [f"{self.epochs:g} epoch{'s' * (self.epochs != 1)}"]
         parts += [] if self.seed is None else [f"seed {self.seed}"]
         parts += [] if self.interval is None else ["95 %: {:.1f} to {:.1f}".format(*(100 * x for x in self.interval))]
         return f"{p.probe} {100 * self.value:.1f} % ({', '.join(parts)})"

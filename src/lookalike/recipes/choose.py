@@ -69,13 +69,13 @@ def _network(cpu: bool) -> tuple[list[str], str]:
 
 
 def _batch(images: int, batch: int) -> int:
-    """The largest power of two of which there are four batches, but not over `batch` and not under 8."""
-    return max(LEAST_BATCH, min(batch, 2 ** int(math.log2(max(images // 4, 1)))))
+    """The largest power of two of which there are four batches, not over `batch` and not under 8, or all images."""
+    return max(min(LEAST_BATCH, images), min(batch, 2 ** int(math.log2(max(images // 4, 1)))))
 
 
 def _batches(recipe: Recipe, images: int, batch: int, most: int) -> tuple[list[str], str]:
     """The batch, and groups of batch statistics that it can hold."""
-    overrides, groups = [f"batch={batch}"] if batch != recipe.batch else [], batch // GROUP
+    overrides, groups = [f"batch={batch}"] if batch != recipe.batch else [], max(1, batch // GROUP)
     policies = {"statistics": recipe.backbone.statistics, "momentum_statistics": recipe.backbone.momentum_statistics}
     for key, policy in policies.items():
         if policy.startswith("split:") and groups < int(policy.removeprefix("split:")):

@@ -7,6 +7,15 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
+OTHER_WORDS = {  # of other libraries, for what has another name here
+    "lr": "optimizer.rate",
+    "learning_rate": "optimizer.rate",
+    "optimizer.lr": "optimizer.rate",
+    "wd": "optimizer.weight_decay",
+    "batch_size": "batch",
+    "max_epochs": "epochs",
+    "temperature": "method.temperature",
+}
 NEAR = 0.6  # likeness below which a key is not taken for a misspelt one
 LENGTH = 80  # of what a message quotes: a file may hold anything
 SHORT = reprlib.Repr()
@@ -72,7 +81,7 @@ def _reason(error: Mapping[str, Any], inside: Sequence[str]) -> str:
 def _no_key(path: str, near: str, keys: Sequence[str]) -> str:
     """The nearest key; where none is near, what its section has."""
     section, _, word = path.rpartition(".")
-    if likeness(word, near.rpartition(".")[2]) >= NEAR or not section:
+    if path in OTHER_WORDS or likeness(word, near.rpartition(".")[2]) >= NEAR or not section:
         return f"there is no key {path!r}; the nearest is {near!r}"
     siblings = [key for key in keys if key.rpartition(".")[0] == section]
     return f"there is no key {path!r}; {section} has {', '.join(siblings)}"
@@ -80,6 +89,8 @@ def _no_key(path: str, near: str, keys: Sequence[str]) -> str:
 
 def _meant(path: str, keys: Sequence[str]) -> str:
     """The key most like a path that does not exist, by its last word; of equals one of the same section."""
+    if path in OTHER_WORDS:
+        return OTHER_WORDS[path]
     section, _, word = path.rpartition(".")
 
     def score(key: str) -> float:

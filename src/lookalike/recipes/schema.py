@@ -235,6 +235,8 @@ def _kind(raw: Mapping[str, Any], name: str, table: Mapping[str, Callable], sour
     """What `kind` names in the table."""
     section = raw.get(name)
     kind = section.get("kind") if isinstance(section, Mapping) else None
+    if isinstance(section, str):
+        raise RecipeError(f"{source}: {name!r} is a section: write {name}.kind={section}, and its other keys")
     if kind is None:
         raise RecipeError(f"{source}: the key '{name}.kind' is missing; it is one of {', '.join(table)}")
     if str(kind) not in table:

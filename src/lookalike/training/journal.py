@@ -33,6 +33,8 @@ class Journal:
         """Training goes on at `step` of `steps`; log lines past that step are dropped."""
         for note in notes:
             self.line.say(note)
+        if step:
+            self.line.say(f"going on after step {step:,} of {steps:,}")
         if self.metrics:
             self.metrics.truncate(step)
         self.line.start(step, steps)
@@ -85,7 +87,7 @@ class Journal:
         self.waited = self.worked = 0.0
         self.steps = self.dropped = 0
 
-    def probe(self, progress: Progress, values: Mapping[str, float | str]) -> None:
+    def probe(self, progress: Progress, values: Mapping[str, Value]) -> None:
         """What a probe saw; text is said aloud."""
         if self.metrics and values:
             self.metrics.write({"step": progress.run.step + 1, "probe": True, **values})

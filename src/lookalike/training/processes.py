@@ -38,6 +38,8 @@ def pick(device: str) -> torch.device:
         place = torch.device(device)
     except RuntimeError:
         raise ValueError(f"runtime.device is {device!r}: it is auto, cpu, cuda or cuda:N") from None
+    if place.type not in ("cpu", "cuda", "mps") or (place.type == "mps" and not torch.backends.mps.is_available()):
+        raise ValueError(f"runtime.device is {device!r}, which this machine does not have: use runtime.device=auto")
     if place.type == "cuda" and place.index is None:
         place = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(place)

@@ -60,7 +60,7 @@ def timeline(plan: Sequence[Phase], *, size: int, batch: int) -> list[Stretch]:
         if per_round < 1:
             raise ValueError(
                 f"a batch of {batch} is larger than the {phase.order.length(size)} images of a round: "
-                f"lower the batch size to {phase.order.length(size)} or less"
+                f"lower the batch size to {phase.order.length(size)} or less (--batch)"
             )
         start, edge = round(edge), edge + phase.order.rounds(phase.epochs, size) * per_round
         if round(edge) <= start:
