@@ -32,12 +32,12 @@ def shards(photos, tmp_path) -> Path:
 
 
 def test_a_run_on_shards_is_a_run_on_the_folder_also_after_a_stop(finished, unfinished, shards):
-    said = lookalike("pretrain", "data/s-{0..3}.tar", *TINY, "--out", "run", "--labels", "cls", "watching.knn_every=1")
+    said = lookalike("pretrain", "data/s-{0..3}.tar", *TINY, "--out", "tar", "--labels", "cls", "watching.knn_every=1")
     assert said.code == 0, said.err
     assert "reading the headers of 4 tar files" in said.err
-    assert weights(Path("run")) == weights(finished)
+    assert weights(Path("tar")) == weights(finished)
     manifest = json.loads((unfinished / "manifest.json").read_text())
-    told = json.loads(Path("run/manifest.json").read_text())
+    told = json.loads(Path("tar/manifest.json").read_text())
     assert told["data"] == str(shards.parent / "data/s-{0..3}.tar")
     assert told["labels"] == "cls"
     kept = {key: told[key] for key in ("data", "identity", "labels")}

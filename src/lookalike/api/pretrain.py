@@ -50,8 +50,7 @@ def pretrain(
     library name or a file; without one it is chosen by a printed rule from the images, the device and `method`.
     overrides: dotted "key=value"; backbone, epochs, batch and seed are short for some of them.
     out: the run folder (default runs/<method>-<n>). init: timm:NAME, FILE.safetensors or a run folder to start from.
-    label_spec: "folders", "cls", "json:FIELD", "column:NAME" or a CSV file; labels are only watched, unless the method
-    says that it learns from them.
+    label_spec: "folders", "cls", "json:FIELD", "column:NAME", a CSV file; only watched, unless the method learns from it.
     Raises ValueError in one sentence for what a user can mend, loop.Stopped after a signal (saved, to be resumed).
     """
     asked = {"backbone.name": backbone, "epochs": epochs, "batch": batch, "seed": seed}
@@ -116,14 +115,21 @@ class Preview:
 
 
 def dry_run(
-    data: Any, *, method: str | None = None, recipe: str | None = None, overrides: Sequence[str] = (), steps: int = 4
+    data: Any,
+    *,
+    method: str | None = None,
+    recipe: str | None = None,
+    overrides: Sequence[str] = (),
+    init: str | None = None,
+    label_spec: str | None = None,
+    steps: int = 4,
 ) -> Preview:
-    """Trains `steps` steps and keeps nothing: what the run would need. Raises as `pretrain` does."""
+    """Trains `steps` steps and keeps nothing: what the run would need. Arguments and errors are those of `pretrain`."""
     settled, source, notes = chosen(data, method, recipe, overrides)
     asked = Countdown(steps)
     with _line(None, True) as line:
         device = pick(settled.runtime.device)
-        job = Job(folder=None, recipe=settled, source=source)
+        job = Job(folder=None, recipe=settled, source=source, init=init, label_spec=label_spec)
         whole = settle(job, device, line)
         training = assemble(job, whole, device, line, stop=asked)
         with suppress(Stopped):

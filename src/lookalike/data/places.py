@@ -85,7 +85,7 @@ class Reader(io.RawIOBase):
     def tell(self) -> int:
         return self.position
 
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
         wanted = max(0, min(len(buffer), self.length - self.position))
         data = self.place.read(self.position, wanted) if wanted else b""
         buffer[: len(data)] = data
