@@ -48,7 +48,7 @@ def test_the_story_of_a_run_that_is_there(folder, capsys):
     assert f"{run} has finished" in said.err
     lines = said.out.splitlines()
     assert lines[-1].startswith("knn ")
-    assert "1433/364 images, 1 epochs, seed 0" in lines[-1]
+    assert "1433/364 images, 1 epoch, seed 0" in lines[-1]
     assert [line.split(":")[0] for line in lines[-4:-1]] == ["next"] * 3
     with Image.open(folder.parent / "neighbors.png") as picture:
         assert picture.width > picture.height > 500

@@ -68,12 +68,7 @@ def evaluate(
     counted, and no readable one is dropped. Raises ValueError in one sentence for an unknown protocol, labels that are
     missing, or a folder that is no finished run.
     """
-    protocols = protocols.split(",") if isinstance(protocols, str) else protocols
-    unknown = [name for name in protocols if name not in KNOWN]
-    if unknown or not protocols:
-        raise ValueError(
-            f"there is no protocol {', '.join(map(repr, unknown)) or 'given'}: known are {', '.join(KNOWN)}"
-        )
+    _demand_known(protocols.split(",") if isinstance(protocols, str) else protocols)
     folder = RunFolder(Path(run))
     encoder, recipe = folder.encoder(), folder.recipe()
     halves = labelled(data, channels=recipe.data.channels)
@@ -90,10 +85,16 @@ def evaluate(
             if fingerprint(model) != before:
                 raise RuntimeError(f"evaluation changed {name}: this is a defect of lookalike, please report it")
         for part in sets:
-            if part.skips.met:
-                names = ", ".join(one.name for one in list(part.skips.met.values())[:5])
-                line.say(f"unreadable images, left out: {len(part.skips.met):,} of {part.skips.size:,}, first {names}")
+            part.tell()
     return Report(scores)
+
+
+def _demand_known(protocols: Sequence[str]) -> None:
+    unknown = [name for name in protocols if name not in KNOWN]
+    if unknown or not protocols:
+        raise ValueError(
+            f"there is no protocol {', '.join(map(repr, unknown)) or 'given'}: known are {', '.join(KNOWN)}"
+        )
 
 
 class Prepared:
@@ -105,6 +106,12 @@ class Prepared:
         self.views, self.line = Views({"center": eval_chain(size)}), line
         self.skips = Skips(None, len(source), allowed=max_bad)
         self.size = size
+
+    def tell(self) -> None:
+        """Says which images were left out."""
+        if self.skips.met:
+            names = ", ".join(one.name for one in list(self.skips.met.values())[:5])
+            self.line.say(f"unreadable images, left out: {len(self.skips.met):,} of {self.skips.size:,}, first {names}")
 
     def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         for index in torch.arange(len(self.source)).split(CHUNK):

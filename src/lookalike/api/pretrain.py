@@ -34,7 +34,7 @@ def pretrain(
     *,
     method: str | None = None,
     recipe: str | None = None,
-    overrides: Sequence[str] = (),
+    overrides: str | Sequence[str] = (),
     backbone: str | None = None,
     epochs: float | None = None,
     batch: int | None = None,
@@ -50,13 +50,12 @@ def pretrain(
     library name or a file; without one it is chosen by a printed rule from the images, the device and `method`.
     overrides: dotted "key=value"; backbone, epochs, batch and seed are short for some of them.
     out: the run folder (default runs/<method>-<n>). init: timm:NAME, FILE.safetensors or a run folder to start from.
-    label_spec: "folders", "cls", "json:FIELD", "column:NAME", a CSV file; only watched, unless the method learns from it.
+    label_spec: "folders", "cls", "json:FIELD", "column:NAME", a CSV file; watched only, unless the method learns so.
     Raises ValueError in one sentence for what a user can mend, loop.Stopped after a signal (saved, to be resumed).
     """
     asked = {"backbone.name": backbone, "epochs": epochs, "batch": batch, "seed": seed}
     given = [f"{key}={value}" for key, value in asked.items() if value is not None]
-    changes = [*given, *([overrides] if isinstance(overrides, str) else overrides)]
-    settled, source, notes = chosen(data, method, recipe, changes, quiet)
+    settled, source, notes = chosen(data, method, recipe, [*given, *listed(overrides)], quiet)
     with processes(settled.runtime.device) as device:
         path = spread_text(str(out if out is not None else new_folder(Path("runs"), method_name(settled))))
         folder = RunFolder(Path(path))
@@ -159,7 +158,7 @@ def chosen(
     data: Any, method: str | None, recipe: str | None, overrides: Sequence[str], quiet: bool = True
 ) -> tuple[Recipe, Images, list[str]]:
     """The recipe, by name or by the rule; the images; what to say about the choice."""
-    overrides = [overrides] if isinstance(overrides, str) else overrides
+    overrides = listed(overrides)
     if recipe is not None:
         settled = load(recipe, overrides)
         if method is not None and method != method_name(settled):
@@ -183,6 +182,11 @@ def _write(job: Job, recipe: Recipe, data: Any) -> None:
         told = {"data": address(data), "init": _kept(job.init), "labels": job.label_spec, "images": len(job.source)}
         job.folder.begin(recipe, {**told, "identity": job.source.identity(), **facts()})
     agree(True)
+
+
+def listed(overrides: str | Sequence[str]) -> Sequence[str]:
+    """One override, or several, as a list."""
+    return [overrides] if isinstance(overrides, str) else overrides
 
 
 def _left_out(source: Images) -> list[str]:

@@ -41,7 +41,14 @@ class Profile:
 
 
 def profile(
-    data: Any, *, method: str | None = None, recipe: str | None = None, overrides: Sequence[str] = (), steps: int = 20
+    data: Any,
+    *,
+    method: str | None = None,
+    recipe: str | None = None,
+    overrides: Sequence[str] = (),
+    init: str | None = None,
+    label_spec: str | None = None,
+    steps: int = 20,
 ) -> Profile:
     """Trains a few steps, keeps nothing, and tells where the time went. One process. Raises as `pretrain` does.
 
@@ -51,7 +58,7 @@ def profile(
     settled, source, _ = chosen(data, method, recipe, overrides)
     with Line(quiet=True) as line:
         device = pick(settled.runtime.device)
-        job = Job(folder=None, recipe=settled, source=source)
+        job = Job(folder=None, recipe=settled, source=source, init=init, label_spec=label_spec)
         whole = settle(job, device, line)
         watched = Watched(steps, device)
         with suppress(Stopped):

@@ -85,12 +85,10 @@ def pretrain(
         _go_on(resume, data, [name for name, value in new if value] + overrides, allow_different_numerics)
     elif data is None or _is_change(data):
         raise ValueError(f"which images? {data or 'nothing'} was given: lookalike pretrain FOLDER [KEY=VALUE]...")
-    elif (dry_run or profile) and (init or labels or out):
-        raise ValueError("--dry-run and --profile keep nothing and watch nothing: leave out --init, --labels and --out")
     elif profile:
-        _measure(data, method, recipe, overrides)
+        _measure(data, method, recipe, overrides, init, labels)
     elif dry_run:
-        _show(data, method, recipe, overrides)
+        _show(data, method, recipe, overrides, init, labels)
     else:
         _begin(data, method, recipe, overrides, out, init, labels)
 
@@ -135,11 +133,13 @@ def _whole(changes: list[str]) -> list[str]:
     return changes
 
 
-def _show(data: str, method: str | None, recipe: str | None, overrides: list[str]) -> None:
+def _show(
+    data: str, method: str | None, recipe: str | None, overrides: list[str], init: str | None, labels: str | None
+) -> None:
     from lookalike.api import dry_run
     from lookalike.training.progress import duration
 
-    seen = dry_run(data, method=method, recipe=recipe, overrides=overrides)
+    seen = dry_run(data, method=method, recipe=recipe, overrides=overrides, init=init, label_spec=labels)
     print(seen.recipe)
     for reason in seen.reasons:
         print(f"# {reason}")
@@ -148,10 +148,12 @@ def _show(data: str, method: str | None, recipe: str | None, overrides: list[str
     print("# nothing was kept; to train, the same without --dry-run")
 
 
-def _measure(data: str, method: str | None, recipe: str | None, overrides: list[str]) -> None:
+def _measure(
+    data: str, method: str | None, recipe: str | None, overrides: list[str], init: str | None, labels: str | None
+) -> None:
     from lookalike.api import profile
 
-    seen = profile(data, method=method, recipe=recipe, overrides=overrides)
+    seen = profile(data, method=method, recipe=recipe, overrides=overrides, init=init, label_spec=labels)
     table = Table("part of a step", "share", "ms", "mostly", box=box.SIMPLE, pad_edge=False)
     for cost in seen.costs:
         table.add_row(cost.part, f"{cost.share:.0%}", f"{cost.milliseconds:.1f}", ", ".join(cost.operators))
