@@ -22,9 +22,13 @@ def opened(data: Any, settings: Data, line: Line) -> Images:
 
 def opened_early(data: Any, overrides: Sequence[str], line: Line) -> Images:
     """The images of `data` before there is a recipe, which is chosen by looking at them."""
-    given = {key: asked(overrides, f"data.{key}") for key in ("column", "download")}
-    texts = {key: None if value is None else str(value) for key, value in given.items()}
-    return opened(data, Data(channels=1 if asked(overrides, "data.channels") == 1 else 3, **texts), line)
+    column, download = asked(overrides, "data.column"), asked(overrides, "data.download")
+    settings = Data(
+        channels=1 if asked(overrides, "data.channels") == 1 else 3,
+        column=None if column is None else str(column),
+        download=None if download is None else str(download),
+    )
+    return opened(data, settings, line)
 
 
 def _heard(line: Line) -> Callable[[int, int], None]:

@@ -63,7 +63,7 @@ class Local:
             os.close(descriptor)
 
     def open(self, length: int) -> io.BufferedReader:
-        return open(self.path or self.name, "rb", buffering=BUFFER)
+        return io.BufferedReader(io.FileIO(self.path or self.name), BUFFER)
 
 
 class Reader(io.RawIOBase):
