@@ -26,6 +26,7 @@ from PIL import (  # the plugins by name: Pillow then never loads one that is no
     BmpImagePlugin,  # noqa: F401
     GifImagePlugin,  # noqa: F401
     Image,
+    ImageFile,
     JpegImagePlugin,
     MpoImagePlugin,  # noqa: F401
     PngImagePlugin,  # noqa: F401
@@ -188,17 +189,17 @@ def _too_long(length: int, max_bytes: int) -> str:
     return f"{length:,} bytes are more than the {max_bytes:,} allowed: save it smaller"
 
 
-def _open(file: File, max_pixels: int, max_side: int) -> Image.Image:
+def _open(file: File, max_pixels: int, max_side: int) -> ImageFile.ImageFile:
     canvas = _webp_canvas(file.read(30))
     if canvas is not None:  # Pillow's WebP decoder allocates its canvas on opening
         _demand_size(*canvas, max_pixels, max_side)
     file.seek(0)
-    image = Image.open(file, formats=FORMATS)  # type: ignore[arg-type]
+    image = Image.open(file, formats=FORMATS)
     _demand_size(*image.size, max_pixels, max_side)
     return image
 
 
-def _demand_affordable(image: Image.Image, data: bytes) -> None:
+def _demand_affordable(image: ImageFile.ImageFile, data: bytes) -> None:
     """ValueError where decoding would take far more memory or time than the number of pixels tells."""
     pixels = image.width * image.height
     bytes_a_pixel = 4.0  # of Pillow

@@ -6,11 +6,12 @@ C channels, H height, W width.
 """
 
 import re
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from PIL import Image
+from PIL import ImageFile
 from torch import Tensor
 
 TEXT_VALUES = 4_000_000  # about a second
@@ -19,9 +20,10 @@ CODECS = ("ppm", "ppm_plain")  # Pillow's names for what it does in Python
 _BLANKS = b" \t\n\r\v\f"
 
 
-def from_netpbm(image: Image.Image, data: bytes) -> UInt8[Tensor, "C H W"]:
+def from_netpbm(image: ImageFile.ImageFile, data: bytes) -> UInt8[Tensor, "C H W"]:
     """The pixels of an opened, not loaded, PPM image whose codec is one of CODECS. Raises ValueError."""
-    codec, _, start, arguments = image.tile[0]
+    tile: Any = image.tile[0]  # its arguments differ with the codec
+    codec, _, start, arguments = tile
     if image.mode not in ("1", "L", "I", "RGB"):
         raise ValueError(f"pixels of type {image.mode} are no part of PPM: save as gray or RGB")
     width, height = image.size
