@@ -4,11 +4,25 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lookalike import functional
-    from lookalike.api import Run, demo, dry_run, embed, evaluate, list_methods, list_recipes, pretrain, profile, resume
+    from lookalike.api import (
+        Run,
+        demo,
+        doctor,
+        dry_run,
+        embed,
+        evaluate,
+        list_methods,
+        list_recipes,
+        pretrain,
+        profile,
+        resume,
+        selftest,
+    )
 
 __all__ = [
     "Run",
     "demo",
+    "doctor",
     "dry_run",
     "embed",
     "evaluate",
@@ -18,6 +32,7 @@ __all__ = [
     "pretrain",
     "profile",
     "resume",
+    "selftest",
 ]
 
 

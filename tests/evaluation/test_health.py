@@ -106,6 +106,8 @@ def test_uniformity_in_tiles_equals_all_pairs():
         ({"rank": 1.5, "rows": 64}, "dimensional collapse", "rank 1.5 of 128"),
         ({"rank": 3.0}, "dimensional collapse", "rank 3.0 of 128"),
         ({"loss": math.log(4097), "uniform": math.log(4097)}, "uniform loss", "stays at 8.318"),
+        ({"loss": 8.9, "uniform": math.log(4097)}, "uniform loss", "it would be 8.318 if all images looked alike"),
+        ({"loss": 12.6, "uniform": math.log(4097)}, "loss above uniform", "The loss is 12.6, far above 8.318"),
         ({"loss": 0.0002}, "zero loss", "The loss is 0.0002"),
     ],
 )
@@ -155,6 +157,22 @@ def test_one_good_reading_breaks_the_row_and_rising_readings_are_no_collapse():
     assert diagnose(rising) is None
     rank = [Reading(**{**vars(r), "rank": 2 + 0.3 * n}) for n, r in enumerate(history(12))]
     assert diagnose(rank) is None
+
+
+def test_a_high_loss_that_falls_is_no_alarm():
+    high = history(12, loss=7.0)
+    assert diagnose(high) is not None
+    falling = [Reading(**{**vars(r), "loss": 9.0 - 0.2 * n}) for n, r in enumerate(high)]
+    assert diagnose(falling) is None
+
+
+def test_nothing_counts_while_the_learning_rate_rises():
+    collapsed = history(30, spread=0.02, cosine=0.9998)
+    warming = [Reading(**{**vars(r), "rate": min(n, 20) / 100}) for n, r in enumerate(collapsed)]
+    named = [r.step for n, r in enumerate(warming) if diagnose(warming[: n + 1])]
+    assert named[0] == 20 * 25  # five readings after the last rise, at reading 20
+    falling = [Reading(**{**vars(r), "rate": 1 / (1 + n)}) for n, r in enumerate(collapsed)]
+    assert diagnose(falling[:10]) is not None
 
 
 def test_a_finished_encoder_is_diagnosed_from_one_reading():

@@ -2,15 +2,22 @@
 
 from lookalike.api.catalog import SMOKE, MethodFacts, RecipeFacts, list_methods, list_recipes
 from lookalike.api.demo import Story, demo
+from lookalike.api.doctor import Checkup, doctor
 from lookalike.api.embed import Embedded, embed
 from lookalike.api.evaluate import Report, evaluate
 from lookalike.api.pretrain import Preview, dry_run, pretrain, resume
 from lookalike.api.profile import Profile, profile
 from lookalike.api.run import Run
+from lookalike.api.selftest import Check, Examination, selftest
+from lookalike.api.symptoms import Finding
 
 __all__ = [
     "SMOKE",
+    "Check",
+    "Checkup",
     "Embedded",
+    "Examination",
+    "Finding",
     "MethodFacts",
     "Preview",
     "Profile",
@@ -19,6 +26,7 @@ __all__ = [
     "Run",
     "Story",
     "demo",
+    "doctor",
     "dry_run",
     "embed",
     "evaluate",
@@ -27,4 +35,5 @@ __all__ = [
     "pretrain",
     "profile",
     "resume",
+    "selftest",
 ]

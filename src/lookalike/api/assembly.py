@@ -121,7 +121,7 @@ def assemble(job: Job, recipe: Recipe, device: torch.device, line: Line, stop: C
             check_space=recipe.saving.check_space,
         ),
         journal=Journal(metrics, line, images=recipe.batch, every=recipe.saving.log_every, skips=streams.skips),
-        probes=watching(recipe, streams, size, device),
+        probes=watching(recipe, streams, metrics, device),
         stop=stop,
     )
 
@@ -148,12 +148,17 @@ def streamed(job: Job, recipe: Recipe, workers: int, line: Line) -> Streams:
     )
 
 
-def watching(recipe: Recipe, streams: Streams, size: int, device: torch.device) -> list[Probe]:
+def watching(recipe: Recipe, streams: Streams, metrics: Metrics | None, device: torch.device) -> list[Probe]:
     """What looks at training: health on every process, k-NN on the first one where labels are given."""
-    probes: list[Probe] = [HealthProbe(every=recipe.watching.health_every)]
+    rows = recipe.batch // recipe.accumulate
+    probes: list[Probe] = [HealthProbe(every=recipe.watching.health_every, rows=rows, history=metrics)]
     if streams.labels is not None and recipe.watching.knn_every and streams.rank == 0:
         steps = max(1, round(recipe.watching.knn_every * (streams.size // recipe.batch)))
-        probes.append(KnnProbe(streams.source, streams.labels, size=size, every=steps, seed=recipe.seed, device=device))
+        probes.append(
+            KnnProbe(
+                streams.source, streams.labels, size=view_size(recipe), every=steps, seed=recipe.seed, device=device
+            )
+        )
     return probes
 
 

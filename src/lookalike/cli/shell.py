@@ -13,11 +13,13 @@ import typer
 from typer.main import get_command
 
 from lookalike.cli.demo import demo
+from lookalike.cli.doctor import doctor
 from lookalike.cli.embed import embed
 from lookalike.cli.evaluate import evaluate
 from lookalike.cli.methods import methods
 from lookalike.cli.pretrain import pretrain
 from lookalike.cli.recipes import recipes
+from lookalike.cli.selftest import selftest
 
 VERBS: dict[str, Callable[..., None]] = {
     "demo": demo,
@@ -26,6 +28,8 @@ VERBS: dict[str, Callable[..., None]] = {
     "embed": embed,
     "methods": methods,
     "recipes": recipes,
+    "doctor": doctor,
+    "selftest": selftest,
 }
 MISTAKE, INTERRUPTED = 2, 128 + signal.SIGINT
 ABOUT = "Learn, without labels, what makes images alike. See it work: lookalike demo"

@@ -24,7 +24,8 @@ SPREAD = 0.1
 COSINE = 0.99
 RANK = 0.05  # of D, and of N / 2 where that is less: the rank of N rows is at most N, and 40 rows never alarm
 PINNED = 0.005  # of the uniform loss
-ZERO = 1e-3
+ABOVE = 1.5  # times the uniform loss
+ZERO = 0.01  # of the uniform loss
 RECOVERING = 1.1
 
 
@@ -40,7 +41,10 @@ class Health(TypedDict):
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """Health at one step of training. uniform: the loss if all keys looked alike (log of their number), or None."""
+    """Health at one step of training.
+
+    uniform: the loss if all keys looked alike (log of their number), or None. rate: the learning rate of the step.
+    """
 
     step: int
     rows: int
@@ -50,6 +54,7 @@ class Reading:
     cosine: float
     loss: float | None = None
     uniform: float | None = None
+    rate: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,18 +119,19 @@ def uniformity(z_ND: Float[Tensor, "N D"], t: float = 2.0) -> float:
 def diagnose(readings: Sequence[Reading], *, warmup: int = 100, patience: int = 5) -> Diagnosis | None:
     """The first cause of CAUSES that holds in each of the last `patience` readings, or None.
 
-    Readings before step `warmup` never count: random weights may look collapsed. Nor does a low spread or rank
-    that rises over these readings: the net is leaving it. Read every 20 steps, a collapse is named within 200
-    steps. Give `uniform` only for losses that compare with keys and leave it quickly: a classifier with a weight
-    per image sits at log N for whole epochs in good health.
+    Readings before step `warmup`, and those at a higher learning rate than the one before, never count: random
+    weights may look collapsed. Nor does a low spread or rank that rises over these readings, or a high loss that
+    falls: the net is leaving it. Read every 20 steps, a collapse is named within 200 steps. Give `uniform` only for
+    losses that compare with keys and leave it quickly: a classifier with a weight per image sits at log N for whole
+    epochs in good health.
     For a finished encoder: diagnose([reading], warmup=0, patience=1).
     """
-    last = [r for r in readings if r.step >= warmup][-patience:]
+    pairs = zip([*readings[:1], *readings], readings, strict=False)
+    last = [r for before, r in pairs if r.step >= warmup and not _rising(before, r)][-patience:]
     if len(last) < patience:
         return None
     for cause in CAUSES:
-        recovers = cause.measure is not None and cause.measure(last[-1]) > RECOVERING * cause.measure(last[0])
-        if all(cause.holds(r) for r in last) and not recovers:
+        if all(cause.holds(r) for r in last) and not _recovers(cause, last):
             return Diagnosis(cause=cause.name, sentence=cause.sentence.format(r=last[-1]))
     return None
 
@@ -148,12 +154,31 @@ def _flat(r: Reading) -> bool:
     return r.rank < RANK * min(r.dimensions, r.rows / 2)
 
 
-def _pinned(r: Reading) -> bool:
-    return r.loss is not None and r.uniform is not None and abs(r.loss - r.uniform) < PINNED * r.uniform
+def _recovers(cause: Cause, last: Sequence[Reading]) -> bool:
+    """Whether the measure is higher in the last two readings than in the first two: one is the loss of one batch."""
+    if cause.measure is None:
+        return False
+    values = [cause.measure(r) for r in last]
+    return sum(values[-2:]) > RECOVERING * sum(values[:2])
+
+
+def _over(r: Reading) -> float:
+    """How many times the uniform loss the loss is; 0 where there is none."""
+    return r.loss / r.uniform if r.loss is not None and r.uniform else 0.0
+
+
+def _under(r: Reading) -> float:
+    """The same, upside down."""
+    return 1 / _over(r) if _over(r) > 0 else math.inf
 
 
 def _solved(r: Reading) -> bool:
-    return r.loss is not None and r.uniform is not None and abs(r.loss) < ZERO
+    return r.loss is not None and bool(r.uniform) and abs(_over(r)) < ZERO
+
+
+def _rising(one: Reading, other: Reading) -> bool:
+    """Whether the learning rate rises from one reading to the next."""
+    return one.rate is not None and other.rate is not None and one.rate < other.rate
 
 
 CAUSES = (
@@ -173,16 +198,25 @@ CAUSES = (
         "learning rate (optimizer.rate), use stronger views, or give the projector batch norm.",
     ),
     Cause(
+        name="loss above uniform",
+        holds=lambda r: _over(r) > ABOVE,
+        measure=_under,
+        sentence="The loss is {r.loss:.3g}, far above {r.uniform:.3f}, which it would be if all images looked alike. "
+        "Raise the temperature (method.temperature), or lower the learning rate (optimizer.rate).",
+    ),
+    Cause(
         name="uniform loss",
-        holds=_pinned,
-        sentence="The loss stays at {r.loss:.3f}, log of the number of keys: a positive looks like any other key. "
-        "Lower the temperature (method.temperature), check that both views show the same image, or that the images "
-        "differ at all.",
+        holds=lambda r: _over(r) > 1 - PINNED,
+        measure=_under,
+        sentence="The loss stays at {r.loss:.3f}, and it would be {r.uniform:.3f} if all images looked alike: a "
+        "positive looks like any other key. Lower the learning rate (optimizer.rate), the weight decay or the "
+        "temperature (method.temperature); check that both views show the same image, and that the images differ.",
     ),
     Cause(
         name="zero loss",
         holds=_solved,
         sentence="The loss is {r.loss:.1g}: positives are told apart without effort. Use stronger views, more "
-        "negatives (batch, queue), or a higher temperature (method.temperature).",
+        "negatives (batch, queue), or a higher temperature (method.temperature); lookalike doctor RUN says whether a "
+        "queue is fed.",
     ),
 )

@@ -13,6 +13,7 @@ from lookalike.methods.method import Batch, Method, Progress, Step
 from lookalike.modules import running_statistics, synchronize_
 from lookalike.training.corpus import WholeDataSet
 from lookalike.training.journal import Journal
+from lookalike.training.metrics import Value
 from lookalike.training.optimizers import Optimization, hide_frozen
 from lookalike.training.runtime import Runtime, freeze
 from lookalike.training.saver import Saver
@@ -38,7 +39,7 @@ class Probe(Protocol):
 
     def due(self, progress: Progress) -> bool: ...
 
-    def look(self, method: Method, steps: Sequence[Step], progress: Progress) -> Mapping[str, float | str]: ...
+    def look(self, method: Method, steps: Sequence[Step], progress: Progress) -> Mapping[str, Value]: ...
 
 
 @dataclass(kw_only=True)

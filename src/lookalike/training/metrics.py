@@ -35,6 +35,14 @@ class Metrics:
         if kept != lines:
             write_atomic(self.path, b"".join(kept))
 
+    def rows(self) -> list[dict[str, Any]]:
+        """The lines, in order; torn ones are left out."""
+        if not self.path.exists():
+            return []
+        with explained(f"read {self.path}"):
+            lines = self.path.read_bytes().splitlines(keepends=True)
+        return [row for row in map(_whole, lines) if row is not None]
+
     def write(self, row: Mapping[str, Value]) -> dict[str, Any]:
         """Appends a line and returns it; scalar tensors are fetched together, with one wait for the device."""
         plain = fetch(row)
@@ -61,7 +69,14 @@ def fetch(row: Mapping[str, Value]) -> dict[str, Any]:
 
 def _reached(line: bytes, step: int) -> bool:
     """Whether a line is whole and not past the step."""
+    row = _whole(line)
+    return row is not None and row["step"] <= step
+
+
+def _whole(line: bytes) -> dict[str, Any] | None:
+    """The row that a line holds, with a step; None if it was torn or is something else."""
     try:
-        return line.endswith(b"\n") and json.loads(line)["step"] <= step
-    except (ValueError, KeyError, TypeError):
-        return False
+        row = json.loads(line) if line.endswith(b"\n") else None
+    except (ValueError, RecursionError):
+        return None
+    return row if isinstance(row, dict) and isinstance(row.get("step"), int) else None

@@ -20,6 +20,7 @@ from rich.table import Column
 SECONDS = 10.0  # between two plain lines
 REFRESH = 0.2  # seconds between two pictures of the bar
 SHORT = 2.0  # seconds; what takes less needs no last word
+ENDED = "ended by an error: "  # how the log says why a run stands still
 
 
 class Line:
@@ -46,6 +47,8 @@ class Line:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+        if isinstance(error, ValueError | RuntimeError | OSError) and self.log is not None and self.log.exists():
+            self._log(f"{ENDED}{' '.join(str(error).split())}")
 
     def say(self, text: str) -> None:
         """A note: to the terminal, above the progress line, and to the log."""

@@ -1,0 +1,79 @@
+"""The losses once more, as loops over rows and keys: what `lookalike selftest` holds the shipped ones against.
+
+Each loop takes a method in fp64 and its views, runs the networks as the paper says, and sums over pairs one by one;
+nothing of `functional` is used. Gradient flows where the loop does not cut it.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+Loop: TypeAlias = Callable[[Any, Mapping[str, Tensor]], Tensor]
+
+
+def simclr(method: Any, views: Mapping[str, Tensor]) -> Tensor:
+    """Chen et al. 2020, equation 1: each view among all others; both views share their batch statistics."""
+    pixels = torch.cat([views["view/1"], views["view/2"]])
+    z = [direction(row) for row in method.projector(method.encoder(pixels))]
+    half, total = len(z) // 2, torch.zeros((), dtype=torch.float64)
+    for a in range(len(z)):
+        partner = (a + half) % len(z)
+        others = [z[c] for c in range(len(z)) if c not in (a, partner)]
+        total = total - log_shares(z[a], [z[partner], *others], method.temperature)[0]
+    return total / len(z)
+
+
+def moco(method: Any, views: Mapping[str, Tensor]) -> Tensor:
+    """He et al. 2019, equation 1, one way."""
+    queries, keys = method.projector(method.encoder(views["query"])), slow(method.momentum_encoder, views["key"])
+    memory, total = [row.clone() for row in method.queue.rows()], torch.zeros((), dtype=torch.float64)
+    for query, key in zip(queries, keys, strict=True):
+        total = total - log_shares(direction(query), [direction(key), *memory], method.temperature)[0]
+    return total / len(queries)
+
+
+def byol(method: Any, views: Mapping[str, Tensor]) -> Tensor:
+    """Grill et al. 2020, equation 2, both ways; each view has batch statistics of its own."""
+    total = torch.zeros((), dtype=torch.float64)
+    for one, two in (("view/1", "view/2"), ("view/2", "view/1")):
+        predictions = method.predictor(method.projector(method.encoder(views[one])))
+        for prediction, target in zip(predictions, slow(method.target, views[two]), strict=True):
+            total = total + (direction(prediction) - direction(target)).pow(2).sum() / len(predictions)
+    return total
+
+
+def sce(method: Any, views: Mapping[str, Tensor]) -> Tensor:
+    """Denize et al. 2021, equations 3 to 6, one weak and one strong view; the positive is left out of the relations."""
+    queries, keys = method.projector(method.encoder(views["strong"])), slow(method.momentum_encoder, views["weak"])
+    memory, total = [row.clone() for row in method.queue.rows()], torch.zeros((), dtype=torch.float64)
+    for query, key in zip(queries, keys, strict=True):
+        relations = [share.exp() for share in log_shares(direction(key), memory, method.momentum_temperature)]
+        positive, *others = log_shares(direction(query), [direction(key), *memory], method.temperature)
+        total = total - method.coefficient * positive
+        for relation, share in zip(relations, others, strict=True):
+            total = total - (1 - method.coefficient) * relation * share
+    return total / len(queries)
+
+
+LOOPS: Mapping[str, Loop] = {"simclr": simclr, "moco": moco, "byol": byol, "sce": sce}
+
+
+def direction(row: Tensor) -> Tensor:
+    """The row divided by its length."""
+    return row / torch.stack([number * number for number in row]).sum().sqrt()
+
+
+def log_shares(row: Tensor, keys: Sequence[Tensor], temperature: float) -> list[Tensor]:
+    """log of each key's share of the softmax over row . key / temperature."""
+    logits = [(row * key).sum() / temperature for key in keys]
+    top = max(logit.item() for logit in logits)
+    log_sum = top + torch.stack([(logit - top).exp() for logit in logits]).sum().log()
+    return [logit - log_sum for logit in logits]
+
+
+def slow(network: Any, pixels: Tensor) -> Tensor:
+    """What a momentum encoder makes of a view: no gradient."""
+    with torch.no_grad():
+        return network(pixels)

@@ -1,0 +1,81 @@
+"""Each method with tiny networks on vectors of six numbers, and batches for it: what the self-test runs."""
+
+import inspect
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from lookalike.functional import random
+from lookalike.functional.collectives import rank, world
+from lookalike.functional.schedules import Clock
+from lookalike.methods.method import Batch, Method, Progress
+from lookalike.modules import Queue, mlp, with_batch_statistics
+from lookalike.recipes.build import seeded
+from lookalike.recipes.tables import METHODS
+
+PIXELS, FEATURES, OUT, HIDDEN, KEYS = 6, 5, 4, 8, 20
+
+
+class NothingElse:
+    """There are no other samples to draw."""
+
+    def again(self, batch: Batch, attempt: int) -> Batch:
+        raise ValueError("the self-test has no source to draw a batch from again")
+
+    def reserve(self, batch: Batch, offset: int) -> Batch:
+        raise ValueError("the self-test has no reserve of samples")
+
+
+def tiny(name: str, seed: int = 0) -> Method:
+    """The method with its defaults, small perceptrons as networks, and batch statistics over the global batch.
+
+    Raises ValueError where its constructor wants more than networks and a queue.
+    """
+    cast, given = METHODS[name], dict[str, nn.Module]()
+    with seeded("selftest", seed):
+        for parameter in inspect.signature(cast).parameters.values():
+            if parameter.default is inspect.Parameter.empty:
+                given[parameter.name] = _part(name, parameter, first=len(given) == 1)
+    method = cast(**given)
+    with_batch_statistics(method, "global")
+    return method
+
+
+def _part(name: str, parameter: inspect.Parameter, first: bool) -> nn.Module:
+    if parameter.name == "encoder":
+        return mlp(PIXELS, [HIDDEN, FEATURES], last_norm="plain")
+    if parameter.annotation is nn.Module:
+        return mlp(FEATURES if first else OUT, [HIDDEN, OUT])
+    if parameter.annotation is Queue:
+        return Queue(KEYS, OUT, seed=1)
+    raise ValueError(f"the self-test cannot make {parameter.name!r} of {name}: only networks and queues")
+
+
+def reads(method: Method) -> Sequence[str]:
+    """The views of the method's first phase."""
+    return method.plan(1.0)[0].reads
+
+
+def batch(method: Method, rows: int, step: int = 0) -> Batch:
+    """This process's rows of a global batch of `rows` vectors, where and as precise as the method is."""
+    position, like = torch.arange(rank(), rows, world()), next(method.parameters())
+    return Batch(
+        views={view: pixels(view, rows, step)[position].to(like) for view in reads(method)},
+        index=position.to(like.device),
+        position=position.to(like.device),
+        progress=moment(step),
+        redraw=NothingElse(),
+    )
+
+
+def pixels(view: str, rows: int, step: int) -> Tensor:
+    """The vectors of the whole batch: a picture of its own for each row, and a view of it."""
+    same = torch.randn(rows, PIXELS, dtype=torch.float64, generator=random.generator("selftest", step))
+    own = torch.randn(rows, PIXELS, dtype=torch.float64, generator=random.generator("selftest", step, view))
+    return same + 0.5 * own
+
+
+def moment(step: int, updated: bool = False) -> Progress:
+    clock = Clock(step=step, steps=100, epoch=step / 10, epochs=10.0)
+    return Progress(phase=clock, run=clock, seed=0, updated=updated)
