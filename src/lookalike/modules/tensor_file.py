@@ -124,7 +124,7 @@ def _checked_head(path: Path, file: BinaryIO) -> tuple[bytes, int]:
     return head, size
 
 
-def _span(entry: dict[str, Any]) -> tuple[int, int]:
+def _span(entry: Any) -> tuple[int, int]:
     """First and last byte of a tensor. Raises where they do not fit its dtype and shape."""
     shape, (start, stop) = entry["shape"], entry["data_offsets"]
     if any(type(number) is not int or not 0 <= number < LARGEST for number in (*shape, start, stop)):
