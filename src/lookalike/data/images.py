@@ -132,9 +132,9 @@ class Listing(Files):
 
     def __init__(self, path: str | os.PathLike[str], *, channels: int = 3) -> None:
         file = os.fspath(path)
-        names = _lines(file)
+        names = lines_of(file)
         super().__init__(os.path.dirname(file), names, channels=channels)
-        if not any(os.path.exists(self.path(i)) for i in range(min(10, len(names)))):
+        if not any(os.path.isfile(self.path(i)) for i in range(min(10, len(names)))):
             raise ValueError(
                 f"{shown(file)} lists no image that exists, the first line is {names[0][:80]!r}: "
                 "write one path a line, absolute or relative to the list's own folder"
@@ -223,7 +223,8 @@ def lines_in(data: bytes, file: str) -> list[str]:
     return names
 
 
-def _lines(file: str) -> list[str]:
+def lines_of(file: str) -> list[str]:
+    """The lines of a list file that name something. Raises ValueError for one that cannot be read or is no list."""
     try:
         with Path(file).open("rb") as opened:
             data = opened.read(START)

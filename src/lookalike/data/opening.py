@@ -9,7 +9,7 @@ from typing import Any
 
 from lookalike.data.decode import EXTENSIONS, shown
 from lookalike.data.hub import from_dataset, from_disk, from_hub, is_dataset, is_id, is_saved, may_be_id
-from lookalike.data.images import Files, Folder, Images, Listing, lines_in
+from lookalike.data.images import Files, Folder, Images, Listing, lines_in, lines_of
 from lookalike.data.patterns import expanded, is_pattern
 from lookalike.data.places import is_uri, joined, local_path, reason
 from lookalike.data.remote import Remote, demand_scheme
@@ -185,11 +185,7 @@ def _holds_images(path: str) -> bool:
 
 
 def _open_list(path: str, how: _How) -> Images:
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise ValueError(f"{shown(path)} cannot be opened ({error.strerror}): give a list of images") from error
-    names = lines_in(data, path)
+    names = lines_of(path)
     if any(is_uri(name) or _is_tar(name) for name in names):
         return _open_names(names, os.path.dirname(path), how)
     return Listing(path, channels=how.channels)

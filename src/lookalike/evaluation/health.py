@@ -26,7 +26,7 @@ RANK = 0.05  # of D, and of N / 2 where that is less: the rank of N rows is at m
 PINNED = 0.005  # of the uniform loss
 ABOVE = 1.5  # times the uniform loss
 ZERO = 0.01  # of the uniform loss
-RECOVERING = 1.1
+RECOVERING, NEAR = 1.05, 0.25  # how much a measure must rise, and the share of its limit that it must have reached
 
 
 class Health(TypedDict):
@@ -138,7 +138,9 @@ def diagnose(readings: Sequence[Reading], *, warmup: int = 100, patience: int = 
 
 @dataclass(frozen=True, kw_only=True)
 class Cause:
-    """holds: in one reading; measure: what rises when a net leaves this state; sentence: formatted with a reading."""
+    """holds: in one reading; measure: what rises when a net leaves this state, about 1 where it has; sentence:
+    formatted with a reading.
+    """
 
     name: str
     holds: Callable[[Reading], bool]
@@ -150,16 +152,20 @@ def _alike(r: Reading) -> bool:
     return r.spread < SPREAD or r.cosine > COSINE
 
 
-def _flat(r: Reading) -> bool:
-    return r.rank < RANK * min(r.dimensions, r.rows / 2)
+def _rank(r: Reading) -> float:
+    """The rank, as a share of the least that is healthy."""
+    return r.rank / (RANK * min(r.dimensions, r.rows / 2))
 
 
 def _recovers(cause: Cause, last: Sequence[Reading]) -> bool:
-    """Whether the measure is higher in the last two readings than in the first two: one is the loss of one batch."""
+    """Whether the measure is on its way: higher in the last two readings than in the first two, and not far off.
+
+    Two, because the loss of a reading is that of one batch.
+    """
     if cause.measure is None:
         return False
     values = [cause.measure(r) for r in last]
-    return sum(values[-2:]) > RECOVERING * sum(values[:2])
+    return values[-1] > NEAR and sum(values[-2:]) > RECOVERING * sum(values[:2])
 
 
 def _over(r: Reading) -> float:
@@ -185,15 +191,15 @@ CAUSES = (
     Cause(
         name="complete collapse",
         holds=_alike,
-        measure=lambda r: r.spread,
+        measure=lambda r: r.spread / SPREAD,
         sentence="The projections have collapsed: all images look alike (std {r.spread:.2g} of what is healthy, mean "
         "cosine {r.cosine:.3f}). Lower the learning rate (optimizer.rate), or check that the momentum encoder gets no "
         "gradient.",
     ),
     Cause(
         name="dimensional collapse",
-        holds=_flat,
-        measure=lambda r: r.rank,
+        holds=lambda r: _rank(r) < 1,
+        measure=_rank,
         sentence="The projections have collapsed to a few dimensions (rank {r.rank:.1f} of {r.dimensions}). Lower the "
         "learning rate (optimizer.rate), use stronger views, or give the projector batch norm.",
     ),
