@@ -155,7 +155,7 @@ def test_malformed_files_end_in_a_sentence(tmp_path, data):
     start = time.process_time()
     with pytest.raises(CheckpointError, match=r"no whole safetensors file: .*; fetch or save it again"):
         load_weights(tmp_path / "w.safetensors")
-    assert time.process_time() - start < 1
+    assert time.process_time() - start < 5  # of the processor: a file may not keep it busy
 
 
 def test_what_is_no_file_is_named(tmp_path):
