@@ -1,4 +1,4 @@
-"""The fault suite with its full counts: python benchmarks/faults.py
+"""The fault suite with its full counts (python benchmarks/faults.py).
 
 Runs tests/faults, long counts included, and writes benchmarks/results/faults-<date>.json: for each group of cases how
 many were tried and how many came out as they must, and for each test file how many tests passed.

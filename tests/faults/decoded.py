@@ -1,4 +1,4 @@
-"""Decodes files one after another in a process of its own and prints what came of each: python decoded.py LIST
+"""Decodes files one after another in a process of its own and prints what came of each (python decoded.py LIST).
 
 LIST is JSON: {"paths": [...], "damaged": COUNT}, for that many damaged copies of a JPEG and a PNG. Prints a line
 of JSON each: size, colors of the quarters or the reason why there are none, processor seconds, peak megabytes.

@@ -1,4 +1,4 @@
-"""A run that saves every step, started again and again and killed at random moments: python killed.py FOLDER KILLS
+"""A run that saves every step, started again and again and killed at random moments (python killed.py FOLDER KILLS).
 
 One process starts a child for each kill. The child trains from the newest checkpoint on; in memory shared with its
 parent it notes the state that it is about to save, and each step whose save has returned. Prints what was found, as
