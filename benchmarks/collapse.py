@@ -41,7 +41,7 @@ from lookalike.training.metrics import Metrics
 from lookalike.training.progress import Line
 from machine import save
 
-LIMIT, HEALTHY_STEPS, BATCH, IMAGES = 200, 400, 32, 512
+LIMIT, HEALTHY_STEPS, BATCH, IMAGES = 200, 300, 32, 512
 TINY = (
     "views.size=12",
     "optimizer.warmup=1",
