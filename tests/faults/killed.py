@@ -111,6 +111,7 @@ def main() -> None:
         step = -1 if found is None else found.step
         newest.append(step)
         late += not notes.saved <= step <= notes.saved + 1
+        notes.saved = max(step, notes.saved)  # a save may be whole although its child died before it returned
         torn += bool(found and found.notes)
         foreign += bool(found and digest(found.tensors) != notes.state(step))
     result = {"kills": kills, "late": late, "torn": torn, "foreign": foreign, "differing": notes.differing}
