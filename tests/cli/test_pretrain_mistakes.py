@@ -102,7 +102,7 @@ def test_a_name_that_does_not_exist(photos, words, nearest):
         (("--init", "none.safetensors"), "there is no weights file none.safetensors: check the path"),
         (("--labels", "folders"), "labels missing: 64 of 64 images lie in no class folder"),
         (("--labels", "none.csv"), "none.csv cannot be opened (No such file or directory)"),
-        (("views.size=5000",), "takes a size from 1 to 4096 pixels, got 5000"),
+        (("views.size=5000",), "views.size = 5000 is not possible: input should be less than or equal to 4096"),
     ],
 )
 def test_a_value_that_cannot_be(photos, words, remedy):

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib import metadata
 
 import pytest
 from command import lookalike, mistake
@@ -108,3 +109,7 @@ def test_ctrl_c_before_training_is_quiet():
     _, err = process.communicate(timeout=30)
     assert process.returncode == 130
     assert err.strip() == ""
+
+
+def test_the_version_is_that_of_the_package():
+    assert lookalike("--version") == (0, f"lookalike {metadata.version('lookalike')}\n", "")

@@ -93,8 +93,8 @@ def test_an_unknown_backbone_names_the_nearest():
 
 
 def test_impossible_views_are_named():
-    with pytest.raises(RecipeError, match=r"^views: RandomResizedCrop takes a size from 1 to \d+ pixels, got 0$"):
-        build_views(load("sce_small", ["views.size=0"]))
+    with pytest.raises(RecipeError, match=r"^views: strengths of a jitter are 0 or more, got ColorJitter"):
+        build_views(load("simclr_small", ["views.strength=-1"]))
 
 
 def test_views_that_the_method_does_not_know_are_named():

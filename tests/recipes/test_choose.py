@@ -82,6 +82,20 @@ def test_without_a_method_there_is_one_constant():
     assert method_name(load(choice.recipe)) == DEFAULT_METHOD
 
 
+def test_what_the_user_gives_is_neither_decided_nor_explained():
+    given = ["epochs=5", "batch=64", "views.size=48", "backbone.name=resnet18"]
+    choice = choose(None, side=32, images=100, device="cpu", given=given)
+    assert choice.reasons == ("no method was given: simclr",)
+    assert choice.overrides == ("optimizer.warmup=0.25",)  # in proportion to 10 of 200
+    assert load(choice.recipe, (*choice.overrides, *given)).epochs == 5
+    # steps are counted with the batch that will be used
+    choice = choose("simclr", side=32, images=6400, device="cpu", given=["batch=64"])
+    assert choice.reasons[-1] == "epochs: 50, which make 5,000 steps, between 1,000 and 5,000"
+    for wrong in ("batch=many", "batch=0", "epochs=five", "epochs=-1"):
+        with pytest.raises(RecipeError, match=wrong.partition("=")[0]):
+            choose(None, side=32, images=100, device="cpu", given=[wrong])
+
+
 def test_an_unknown_method_names_the_nearest():
     with pytest.raises(RecipeError, match=r"^there is no method 'simcrl'; the nearest is 'simclr'$"):
         choose("simcrl", side=32, images=100, device="cpu")

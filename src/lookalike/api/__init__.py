@@ -5,7 +5,8 @@ from lookalike.api.demo import Story, demo
 from lookalike.api.doctor import Checkup, doctor
 from lookalike.api.embed import Embedded, embed
 from lookalike.api.evaluate import Report, evaluate
-from lookalike.api.pretrain import Preview, dry_run, pretrain, resume
+from lookalike.api.pretrain import pretrain, resume
+from lookalike.api.preview import Preview, dry_run
 from lookalike.api.profile import Profile, profile
 from lookalike.api.run import Run
 from lookalike.api.selftest import Check, Examination, selftest

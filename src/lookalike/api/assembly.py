@@ -68,6 +68,7 @@ def settle(job: Job, device: torch.device, line: Line) -> Recipe:
     torch.set_num_threads(threads)
     size = view_size(recipe)
     encoder = build_encoder(recipe.backbone, channels=recipe.data.channels, size=size, seed=recipe.seed)
+    _demand_possible(job, encoder)
     rows = min(TRIAL_PIXELS // size**2, recipe.batch // recipe.accumulate // world())
     rows = max(8, rows)
     views = len(build_views(recipe).plan)
@@ -90,6 +91,15 @@ def settle(job: Job, device: torch.device, line: Line) -> Recipe:
         "threads": threads,
     }
     return with_values(recipe, {"runtime": chosen})
+
+
+def _demand_possible(job: Job, encoder: Encoder) -> None:
+    """Raises what `assemble` would, before minutes are spent on the trial."""
+    method = build_method(job.recipe, encoder, len(job.source), lambda note: None)
+    timeline(method.plan(job.recipe.epochs), size=len(job.source), batch=job.recipe.batch)
+    build_optimization(job.recipe, lambda note: None)
+    if job.label_spec:
+        labels(job.source, job.label_spec)
 
 
 def assemble(job: Job, recipe: Recipe, device: torch.device, line: Line, stop: Callable[[], bool]) -> Training:

@@ -4,7 +4,6 @@ import inspect
 from dataclasses import dataclass
 
 from lookalike.methods.method import Method
-from lookalike.modules import Queue
 from lookalike.recipes import METHODS, header, load, method_name, names
 
 SMOKE = "_smoke"  # a recipe in miniature: it shows that the one without the ending runs
@@ -37,7 +36,7 @@ def list_methods() -> list[MethodFacts]:
         MethodFacts(
             name=name,
             paper=_title(method),
-            negatives=_negatives(method),
+            negatives=method.negatives,
             recipes=tuple(recipe for recipe, kind in trained_by.items() if kind == name),
         )
         for name, method in METHODS.items()
@@ -60,11 +59,3 @@ def list_recipes() -> list[RecipeFacts]:
 def _title(method: type[Method]) -> str:
     """The first line of the method's page."""
     return (inspect.getdoc(inspect.getmodule(method)) or "").partition("\n")[0]
-
-
-def _negatives(method: type[Method]) -> str:
-    """What the constructor tells: a queue holds negatives, and without a temperature nothing is contrasted."""
-    parameters = inspect.signature(method).parameters
-    if any(parameter.annotation is Queue for parameter in parameters.values()):
-        return "queue of earlier images"
-    return "other images of the batch" if "temperature" in parameters else "none"

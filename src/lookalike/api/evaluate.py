@@ -77,6 +77,7 @@ def evaluate(
     if references:
         models |= {"random weights": random_weights(encoder, recipe.seed), "raw pixels": RawPixels()}
     with Line(quiet=quiet) as line:
+        _tell(halves, line)
         sets = [Prepared(source, size, line, max_bad) for source in (halves.train, halves.test)]
         scores = {}
         for name, model in models.items():
@@ -87,6 +88,13 @@ def evaluate(
         for part in sets:
             part.tell()
     return Report(scores)
+
+
+def _tell(halves: Labelled, line: Line) -> None:
+    """Says which images are test images, where the folder does not."""
+    if halves.by_name:
+        text = f"{len(halves.test):,} of {len(halves.test) + len(halves.train):,} images are for the test"
+        line.say(f"no train/ and test/ here: {text}, chosen by the hash of their names")
 
 
 def _demand_known(protocols: Sequence[str]) -> None:
@@ -144,6 +152,9 @@ def knn_scores(
     assert halves.test.labels is not None
     labels = halves.train.labels[train.index], halves.test.labels[test.index]
     results = [vote(found, *labels, k=k, temperature=t, classes=len(halves.classes)) for k, t in PROTOCOLS]
+    for result in results:
+        if result.note and name == "trained":
+            line.say(result.note)
     return [card(result, model, name, sets[0].size, recipe) for result in results]
 
 

@@ -1,13 +1,10 @@
-"""pretrain, resume, dry_run: from images to a trained encoder in a run folder."""
+"""pretrain, resume: from images to a trained encoder in a run folder."""
 
 import os
-import resource
 import signal
 import sys
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -21,12 +18,10 @@ from lookalike.api.run import Run
 from lookalike.api.sources import opened, opened_early
 from lookalike.data import Folder, Images, address
 from lookalike.functional.collectives import agree, rank
-from lookalike.recipes import Recipe, choose, dump, load, method_name
+from lookalike.recipes import Recipe, choose, load, method_name
 from lookalike.training.loop import Stopped, train
 from lookalike.training.processes import pick, processes, spread_text
 from lookalike.training.progress import Line
-
-MEGABYTE = 2**20
 
 
 def pretrain(
@@ -102,58 +97,6 @@ def resume(
             return _trained(job, recipe, device, line)
 
 
-@dataclass(frozen=True)
-class Preview:
-    """What a run would be: its resolved recipe, the rule's reasons, peak memory, images per second, hours."""
-
-    recipe: str
-    reasons: tuple[str, ...]
-    megabytes: float
-    images_per_second: float
-    hours: float
-
-
-def dry_run(
-    data: Any,
-    *,
-    method: str | None = None,
-    recipe: str | None = None,
-    overrides: Sequence[str] = (),
-    init: str | None = None,
-    label_spec: str | None = None,
-    steps: int = 4,
-) -> Preview:
-    """Trains `steps` steps and keeps nothing: what the run would need. Arguments and errors are those of `pretrain`."""
-    settled, source, notes = chosen(data, method, recipe, overrides)
-    asked = Countdown(steps)
-    with _line(None, True) as line:
-        device = pick(settled.runtime.device)
-        job = Job(folder=None, recipe=settled, source=source, init=init, label_spec=label_spec)
-        whole = settle(job, device, line)
-        training = assemble(job, whole, device, line, stop=asked)
-        with suppress(Stopped):
-            train(training, whole.epochs)
-    seconds = asked.seconds()
-    speed = whole.batch / seconds
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / MEGABYTE
-    return Preview(dump(whole), tuple(notes), memory, speed, whole.epochs * len(source) / speed / 3600)
-
-
-class Countdown:
-    """Asks to stop after some steps, and knows how long all but the first took."""
-
-    def __init__(self, steps: int) -> None:
-        self.steps, self.times = steps, list[float]()
-
-    def __call__(self) -> bool:
-        self.times.append(time.perf_counter())
-        return len(self.times) >= self.steps
-
-    def seconds(self) -> float:
-        """Per step; the first one is slow for reasons of its own."""
-        return (self.times[-1] - self.times[0]) / max(1, len(self.times) - 1) or 1e-3
-
-
 def chosen(
     data: Any, method: str | None, recipe: str | None, overrides: Sequence[str], quiet: bool = True
 ) -> tuple[Recipe, Images, list[str]]:
@@ -168,7 +111,7 @@ def chosen(
         return settled, _several(opened(data, settled.data, _line(None, quiet))), [f"recipe {recipe}"]
     source = _several(opened_early(data, overrides, _line(None, quiet)))
     device = next((o.partition("=")[2] for o in overrides if o.startswith("runtime.device=")), "auto")
-    choice = choose(method, side=median_side(source), images=len(source), device=pick(device).type)
+    choice = choose(method, side=median_side(source), images=len(source), device=pick(device).type, given=overrides)
     settled = load(choice.recipe, (*choice.overrides, *overrides))
     if settled.data.channels != source.channels:
         source = opened(data, settled.data, _line(None, quiet))

@@ -10,7 +10,8 @@ import torch
 from torch.profiler import ProfilerActivity
 
 from lookalike.api.assembly import Job, assemble, settle
-from lookalike.api.pretrain import Countdown, chosen
+from lookalike.api.pretrain import chosen
+from lookalike.api.preview import Countdown
 from lookalike.recipes import Recipe
 from lookalike.training.loop import Stopped, train
 from lookalike.training.processes import pick

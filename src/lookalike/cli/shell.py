@@ -7,7 +7,8 @@ import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
-from typing import Any
+from importlib import metadata
+from typing import Annotated, Any
 
 import typer
 from typer.main import get_command
@@ -78,13 +79,26 @@ def called(words: list[str]) -> int:
     return code if isinstance(code, int) else 0  # an int: of typer.Exit
 
 
+def _version(asked: bool) -> bool:
+    if asked:
+        print(f"lookalike {metadata.version('lookalike')}")
+        raise typer.Exit
+    return asked
+
+
 def application() -> typer.Typer:
     """The verbs as a typer application."""
     app = typer.Typer(help=ABOUT, add_completion=False, rich_markup_mode=None)
-    app.callback(epilog="--debug, anywhere on the line, shows the traceback of an error.")(lambda: None)
+    app.callback(epilog="--debug, anywhere on the line, shows the traceback of an error.")(_everywhere)
     for verb in VERBS.values():
         app.command()(verb)
     return app
+
+
+def _everywhere(
+    version: Annotated[bool, typer.Option("--version", is_eager=True, callback=_version, help="Show it")] = False,
+) -> None:
+    """Options that stand before the verb."""
 
 
 def verdict(error: Exception) -> tuple[int | None, str]:

@@ -21,11 +21,12 @@ TEST_SHARE = 0.2  # of one folder of classes, by the hash of the file name; our 
 
 @dataclass(frozen=True, kw_only=True)
 class Labelled:
-    """Two sources with labels, and what the numbers mean: `classes[label]`."""
+    """Two sources with labels, and what the numbers mean: `classes[label]`; whether names chose the test images."""
 
     train: Files
     test: Files
     classes: tuple[str, ...]
+    by_name: bool
 
 
 @runtime_checkable
@@ -57,7 +58,7 @@ def labels(source: Source, spec: str | os.PathLike[str]) -> tuple[Int64[Tensor, 
             "sets; give folders, or a CSV file of name,label"
         )
     else:
-        found = _from_folders(names) if how == "folders" else _from_csv(how, names)
+        found = _from_folders(names, otherwise=", or give a CSV file") if how == "folders" else _from_csv(how, names)
     classes = _classes(found)
     return _numbers(found, classes), classes
 
@@ -81,7 +82,7 @@ def labelled(path: str | os.PathLike[str], *, channels: int = 3, test_share: flo
         )
     if all(there):
         train, test = (Folder(half, channels=channels) for half in halves)
-        return _joined(train, train.names, test, test.names, channels)
+        return _joined(train, train.names, test, test.names, channels, by_name=False)
     folder = Folder(root, channels=channels)
     chosen = [in_test(name, test_share) for name in folder.names]
     train_names = [name for name, test in zip(folder.names, chosen, strict=True) if not test]
@@ -91,7 +92,7 @@ def labelled(path: str | os.PathLike[str], *, channels: int = 3, test_share: flo
             f"the {len(folder)} images of {shown(root)} are too few to split by name: add images, "
             "or make the folders train/ and test/"
         )
-    return _joined(folder, train_names, folder, test_names, channels)
+    return _joined(folder, train_names, folder, test_names, channels, by_name=True)
 
 
 def in_test(name: str, share: float = TEST_SHARE) -> bool:
@@ -101,7 +102,7 @@ def in_test(name: str, share: float = TEST_SHARE) -> bool:
 
 
 def _joined(
-    train: Files, train_names: Sequence[str], test: Files, test_names: Sequence[str], channels: int
+    train: Files, train_names: Sequence[str], test: Files, test_names: Sequence[str], channels: int, by_name: bool
 ) -> Labelled:
     to_train, to_test = _from_folders(train_names), _from_folders(test_names)
     classes = _classes(to_train)
@@ -112,6 +113,7 @@ def _joined(
         train=Files(train.root, train_names, channels=channels, labels=_numbers(to_train, classes)),
         test=Files(test.root, test_names, channels=channels, labels=_numbers(to_test, classes)),
         classes=classes,
+        by_name=by_name,
     )
 
 
@@ -125,13 +127,13 @@ def _complete(words: Sequence[str | None], names: Sequence[str], spec: str) -> l
     return [word for word in words if word is not None]
 
 
-def _from_folders(names: Sequence[str]) -> list[str]:
+def _from_folders(names: Sequence[str], otherwise: str = "") -> list[str]:
     found = [name.partition("/")[0] if "/" in name else None for name in names]
     bare = [name for name, label in zip(names, found, strict=True) if not label]
     if bare:
         raise ValueError(
             f"labels missing: {len(bare):,} of {len(names):,} images lie in no class folder, the first is "
-            f"{shown(bare[0])}: sort the images into one folder for each class, or give a CSV file"
+            f"{shown(bare[0])}: sort the images into one folder for each class{otherwise}"
         )
     return [label for label in found if label]
 

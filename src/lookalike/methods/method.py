@@ -8,7 +8,7 @@ these hooks lives in its parameters and buffers, so that it is saved (proved in 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -108,6 +108,8 @@ class Group:
 
 class Method(nn.Module, ABC):
     """The only base class: no state and no constructor of its own beyond nn.Module's."""
+
+    negatives: ClassVar[str] = "none"  # what the loss pushes away from, for the list of methods
 
     @abstractmethod
     def plan(self, epochs: float) -> Sequence[Phase]:

@@ -34,6 +34,8 @@ class MoCo(Method):
     (section 3.3; it needs BatchNorm statistics of parts of the batch, "split:8" on one device).
     """
 
+    negatives = "queue of earlier images"
+
     def __init__(
         self,
         encoder: nn.Module,

@@ -38,6 +38,8 @@ class SCE(Method):
     encoder).
     """
 
+    negatives = "queue of earlier images"
+
     def __init__(
         self,
         encoder: nn.Module,

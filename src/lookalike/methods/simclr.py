@@ -30,6 +30,8 @@ class SimCLR(Method):
     does: twice the loss, which only matters to optimizers that are not scale-invariant.
     """
 
+    negatives = "other images of the batch"
+
     def __init__(
         self,
         encoder: nn.Module,

@@ -8,9 +8,10 @@ epochs              the recipe's, if that makes 2,000 to 100,000 steps (CPU: 1,0
 """
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from lookalike.recipes.load import load
+from lookalike.recipes.load import asked, load
 from lookalike.recipes.mistakes import nearest
 from lookalike.recipes.schema import Recipe, RecipeError
 from lookalike.recipes.tables import METHODS
@@ -30,27 +31,36 @@ class Choice(NamedTuple):
     reasons: tuple[str, ...]
 
 
-def choose(method: str | None, *, side: int, images: int, device: str) -> Choice:
+def choose(method: str | None, *, side: int, images: int, device: str, given: Sequence[str] = ()) -> Choice:
     """What to train on `images` images with the median shorter side `side`, on "cpu", "cuda" or "mps".
 
-    Raises RecipeError for an unknown method, with the nearest name.
+    given: overrides of the user, about which the rule decides and says nothing; a batch or epochs of theirs count.
+    Raises RecipeError for an unknown method, with the nearest name, and for overrides that cannot be used.
     """
     if method is not None and method not in METHODS:
         raise RecipeError(f"there is no method {method!r}; the nearest is {nearest(method, METHODS)!r}")
     cpu = device == "cpu"
     name = f"{method or DEFAULT_METHOD}_{'small' if side <= SMALL else 'photos'}"
-    recipe = load(name)
+    recipe, mine = load(name), load(name, given)
     most = CPU_BATCH if cpu else recipe.batch
-    batch = _batch(images, most)
+    batch = mine.batch if asked(given, "batch") else _batch(images, most)
+    epochs = mine.epochs if asked(given, "epochs") else None
     parts = [
         ([], "" if method else f"no method was given: {DEFAULT_METHOD}"),
         _views(side, cpu),
         _network(cpu),
         _batches(recipe, images, batch, most),
-        _epochs(recipe, images, batch, CPU_STEPS if cpu else STEPS),
+        _epochs(recipe, images, batch, CPU_STEPS if cpu else STEPS, epochs),
     ]
-    overrides = (override for some, _ in parts for override in some)
-    return Choice(name, tuple(overrides), tuple(reason for _, reason in parts if reason))
+    overrides, reasons = list[str](), list[str]()
+    for decided, reason in parts:
+        overrides += [override for override in decided if asked(given, _key(override)) is None]
+        reasons += [reason] if reason and not (decided and asked(given, _key(decided[0]))) else []
+    return Choice(name, tuple(overrides), tuple(reasons))
+
+
+def _key(override: str) -> str:
+    return override.partition("=")[0]
 
 
 def _views(side: int, cpu: bool) -> tuple[list[str], str]:
@@ -83,14 +93,16 @@ def _batches(recipe: Recipe, images: int, batch: int, most: int) -> tuple[list[s
     return overrides, f"{images:,} images are few: batches of {batch}" if batch < most else ""
 
 
-def _epochs(recipe: Recipe, images: int, batch: int, bounds: tuple[int, int]) -> tuple[list[str], str]:
-    """Epochs that keep the steps within bounds, and a warm-up in proportion."""
+def _epochs(
+    recipe: Recipe, images: int, batch: int, bounds: tuple[int, int], given: float | None
+) -> tuple[list[str], str]:
+    """Epochs that keep the steps within bounds, unless they are given, and a warm-up in proportion."""
     least, most = bounds
     per_epoch = max(1, images // batch)
     longest = most // per_epoch or math.floor(10_000 * most / per_epoch) / 10_000
-    epochs = min(max(recipe.epochs, math.ceil(least / per_epoch)), longest)
+    epochs = given or min(max(recipe.epochs, math.ceil(least / per_epoch)), longest)
     reason = f"epochs: {epochs:g}, which make {epochs * per_epoch:,.0f} steps, between {least:,} and {most:,}"
     if epochs == recipe.epochs:
-        return [], reason
+        return [], "" if given else reason
     warmup = recipe.optimizer.warmup * epochs / recipe.epochs
     return [f"epochs={epochs:g}", f"optimizer.warmup={warmup:.3g}"], reason

@@ -71,7 +71,7 @@ BOUNDS: dict[str, Any] = {
     "temperature": Field(gt=0),
     "momentum_temperature": Field(gt=0),
     "coefficient": Field(ge=0, le=1),
-    "size": Field(le=8192),
+    "size": Field(gt=0, le=4096),
 }
 START = Clock(step=0, steps=1, epoch=0.0, epochs=1.0)
 END = Clock(step=1, steps=1, epoch=1.0, epochs=1.0)

@@ -1,0 +1,28 @@
+"""The numbers in README and on the method pages are those of the result file they name, digit by digit."""
+
+import json
+import re
+import sys
+
+import pytest
+from sources import REPOSITORY
+
+sys.path.insert(0, str(REPOSITORY / "benchmarks"))
+from tables import NAMES, table
+
+
+def test_the_table_of_the_readme_is_that_of_its_result_file():
+    readme = (REPOSITORY / "README.md").read_text()
+    (name,) = set(re.findall(r"benchmarks/results/(quality-[\d-]+\.json)", readme))
+    lines = table(REPOSITORY / "benchmarks" / "results" / name)
+    assert "\n".join(lines) in readme
+    assert len(lines) == 2 + len(NAMES) + 2
+
+
+@pytest.mark.parametrize("method", NAMES)
+def test_a_page_holds_the_numbers_of_its_result_file(method: str):
+    page = (REPOSITORY / "docs" / "methods" / f"{method}.md").read_text().partition("## Our numbers")[2]
+    (file,) = set(re.findall(r"benchmarks/results/quality-[\d-]+\.json", page))
+    trained = json.loads((REPOSITORY / file).read_text())["methods"][method]["test"]["trained"]
+    for scores in trained.values():
+        assert f"{scores['mean']:.1f} ± {scores['sd']:.1f}" in page
