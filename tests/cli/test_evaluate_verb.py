@@ -40,7 +40,7 @@ def test_one_folder_of_classes_is_split_by_name(own_run, tmp_path):
         write_images(tmp_path / "classes" / label, 20, first=30 * (label == "dog"))
     said = lookalike("evaluate", own_run, "--data", "classes", "--no-references")
     assert said.code == 0, said.err
-    told = " ".join(said.out.split())
+    told = " ".join(said.err.split())
     assert "no train/ and test/ here: " in told
     assert "of 40 images are for the test, chosen by the hash of their names" in told
     assert "k lowered from 200 to " in told
