@@ -94,7 +94,8 @@ def test_defects_are_not_hidden():
 
 def test_ctrl_c_before_training_is_quiet():
     program = (
-        "import sys, time, lookalike.cli.shell as shell\n"
+        "import signal, sys, time, lookalike.cli.shell as shell\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background jobs have it ignored
         "def wait(): print('ready', flush=True); time.sleep(60)\n"
         "shell.VERBS['wait'] = wait\n"
         "sys.exit(shell.main(['wait']))"

@@ -76,7 +76,7 @@ def test_the_cache_equals_direct_reads(sizes, workers, tmp_path):
 
 def test_equal_sizes_make_one_tensor_and_batches_of_it(tmp_path):
     cache = cached(fill(tmp_path, [(6, 5)] * 100))
-    assert cache.grid.shape == (100, 3, 6, 5)
+    assert cache.grid_NHWC.shape == (100, 6, 5, 3)
     index = torch.tensor([7, 0, 99, 7])
     batch = cache.pixels(index)
     assert torch.equal(batch, torch.stack([cache.source.read(i) for i in index.tolist()]))
@@ -101,7 +101,7 @@ def test_one_channel(tmp_path):
     fill(tmp_path, [(6, 5)] * 70)
     source = Folder(tmp_path, channels=1)
     cache = cached(source)
-    assert cache.grid.shape == (70, 1, 6, 5)
+    assert cache.grid_NHWC.shape == (70, 6, 5, 1)
     assert same(cache, source)
 
 

@@ -24,6 +24,7 @@ from lookalike.recipes import (
 from lookalike.training.checkpoint import Checkpoints
 from lookalike.training.journal import Journal
 from lookalike.training.loop import Probe, Training
+from lookalike.training.memory import keep_freed_memory
 from lookalike.training.metrics import Metrics
 from lookalike.training.progress import Line, steps_of
 from lookalike.training.runtime import Precision, Runtime
@@ -61,6 +62,7 @@ class Chosen:
 
 def settle(job: Job, device: torch.device, line: Line) -> Recipe:
     """The recipe with every "auto" decided, by the one-time trial where it must be measured."""
+    keep_freed_memory()
     recipe = job.recipe
     asked = recipe.runtime
     threads = torch.get_num_threads() if asked.threads == "auto" else asked.threads
@@ -105,6 +107,7 @@ def _demand_possible(job: Job, encoder: Encoder) -> None:
 def assemble(job: Job, recipe: Recipe, device: torch.device, line: Line, stop: Callable[[], bool]) -> Training:
     """Everything that `train` needs, for a settled recipe. What a user can mend is found before images are decoded."""
     asked, size, folder = Chosen(**recipe.runtime.model_dump()), view_size(recipe), job.folder
+    keep_freed_memory()
     torch.set_num_threads(asked.threads)
     checkpoints = Checkpoints(folder.path, keep=recipe.saving.keep) if folder else None
     encoder = build_encoder(recipe.backbone, channels=recipe.data.channels, size=size, seed=recipe.seed)

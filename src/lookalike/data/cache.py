@@ -26,6 +26,7 @@ Map = Callable[..., Iterator]
 class Cached:
     """A source whose pixels lie decoded in `buffer_T`, one image after the other; sizes_N2 holds (height, width).
 
+    In the buffer the channels of a pixel stand side by side, as `decode` gives them.
     `failures` holds the unreadable ones: reading these raises Unreadable again. The other members are the source's own.
     What `read` and `pixels` return may be a view of the buffer: do not write to it.
     """
@@ -44,7 +45,7 @@ class Cached:
         ends = (self.channels * sizes_N2.prod(1)).cumsum(0)
         self.starts = torch.cat([torch.zeros(1, dtype=torch.int64), ends])
         equal = bool((sizes_N2 == sizes_N2[0]).all())
-        self.grid = buffer_T.view(len(sizes_N2), self.channels, *sizes_N2[0].tolist()) if equal else None
+        self.grid_NHWC = buffer_T.view(len(sizes_N2), *sizes_N2[0].tolist(), self.channels) if equal else None
 
     def __len__(self) -> int:
         return len(self.sizes_N2)
@@ -57,15 +58,15 @@ class Cached:
         """Those images, as one tensor where their sizes are equal. Raises Unreadable."""
         for index in index_B.tolist() if self.failures else ():
             self._demand_readable(index)
-        if self.grid is not None:
-            return self.grid.index_select(0, index_B)  # 20 times as fast as indexing
+        if self.grid_NHWC is not None:
+            return self.grid_NHWC.index_select(0, index_B).permute(0, 3, 1, 2)  # 20 times as fast as indexing
         return stacked([self.place(index) for index in index_B.tolist()])
 
     def place(self, index: int) -> UInt8[Tensor, "C H W"]:
         """Where the pixels of an image lie, readable or not."""
         index = range(len(self))[index]
         start, stop = self.starts[index : index + 2].tolist()
-        return self.buffer_T[start:stop].view(self.channels, *self.sizes_N2[index].tolist())
+        return self.buffer_T[start:stop].view(*self.sizes_N2[index].tolist(), self.channels).permute(2, 0, 1)
 
     def name(self, index: int) -> str:
         return self.source.name(index)

@@ -1,6 +1,8 @@
 """From a loaded Pillow image to uint8 pixels (C, H, W): upright, one band of rows after another.
 
 A picture of 64 million pixels is held twice, by Pillow and as the result; whatever lies between is as large as a band.
+In memory the channels of a pixel stand side by side, as in the file: resampling (C, H, W) of that layout takes half the
+time.
 
 C channels, H height, W width.
 """
@@ -36,7 +38,8 @@ def from_pillow(image: Image.Image) -> UInt8[Tensor, "C H W"]:
     channels, convert = _conversion(image)
     width, height = image.size
     turn = orientation(image)
-    upright_CHW = np.empty((channels, width, height) if turn >= 5 else (channels, height, width), np.uint8)
+    sides = (width, height) if turn >= 5 else (height, width)
+    upright_CHW = np.empty((*sides, channels), np.uint8).transpose(2, 0, 1)
     stored_CHW = _STORED[turn](upright_CHW)
     rows = max(1, BAND // width)
     for top in range(0, height, rows):
@@ -50,7 +53,7 @@ def with_channels(pixels: UInt8[Tensor, "C H W"], channels: int) -> UInt8[Tensor
     if len(pixels) == channels:
         return pixels
     if channels == 3:
-        return pixels.expand(3, -1, -1).contiguous()
+        return pixels.permute(1, 2, 0).expand(-1, -1, 3).contiguous().permute(2, 0, 1)
     luma = torch.empty_like(pixels[:1])
     rows = max(1, BAND // pixels.shape[2])
     for top in range(0, pixels.shape[1], rows):

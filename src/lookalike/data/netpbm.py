@@ -68,4 +68,4 @@ def _bits(text: bytes, height: int, width: int) -> UInt8[Tensor, "1 H W"]:
 def _scaled(values: np.ndarray, maximum: int, height: int, width: int) -> UInt8[Tensor, "C H W"]:
     table = ((np.arange(maximum + 1, dtype=np.uint32) * 255 + maximum // 2) // maximum).astype(np.uint8)
     pixels_HWC = table[values].reshape(height, width, -1)
-    return torch.from_numpy(np.ascontiguousarray(pixels_HWC.transpose(2, 0, 1)))
+    return torch.from_numpy(pixels_HWC.transpose(2, 0, 1))
