@@ -65,10 +65,10 @@ class Telling(Saver):
 
     notes: ClassVar[Notes]
 
-    def save(self, step, method, optimizer, scaler, streams, runtime) -> None:
-        tensors, _ = flat_state(optimizer)
-        self.notes.note(step, digest(tensors | {f"method/{name}": v for name, v in method.state_dict().items()}))
-        super().save(step, method, optimizer, scaler, streams, runtime)
+    def save(self, step, state) -> None:
+        tensors, _ = flat_state(state.optimizer)
+        self.notes.note(step, digest(tensors | {f"method/{name}": v for name, v in state.method.state_dict().items()}))
+        super().save(step, state)
         self.notes.saved = max(step, self.notes.saved)
 
 

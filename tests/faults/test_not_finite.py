@@ -30,12 +30,12 @@ class Watching(Saver):
     states: dict[int, bytes]
     optimizer: torch.optim.Optimizer
 
-    def save(self, step, method, optimizer, scaler, streams, runtime) -> None:
-        self.__dict__["optimizer"] = optimizer
-        tensors, _ = flat_state(optimizer)
-        state = digest(tensors | {f"method/{name}": v for name, v in method.state_dict().items()})
-        self.__dict__.setdefault("states", {})[step] = state
-        super().save(step, method, optimizer, scaler, streams, runtime)
+    def save(self, step, state) -> None:
+        self.__dict__["optimizer"] = state.optimizer
+        tensors, _ = flat_state(state.optimizer)
+        whole = digest(tensors | {f"method/{name}": v for name, v in state.method.state_dict().items()})
+        self.__dict__.setdefault("states", {})[step] = whole
+        super().save(step, state)
 
 
 def spoiled(x: Tensor, value: float) -> Tensor:

@@ -9,7 +9,7 @@ from lookalike.functional.collectives import global_mean
 from lookalike.methods.method import Batch, Method, Phase, Step
 from lookalike.training.checkpoint import CheckpointError, Checkpoints
 from lookalike.training.journal import Journal
-from lookalike.training.loop import NonFinite, Training, train
+from lookalike.training.loop import NonFinite, Stopped, Training, train
 from lookalike.training.optimizers import Optimization
 from lookalike.training.progress import Line
 from lookalike.training.runtime import Runtime
@@ -45,7 +45,8 @@ class Fragile(Method):
         return {"encoder": self.net}
 
 
-def go(method: Method, folder=None, identity: dict | None = None, epochs: float = 2.0) -> None:
+def go(method: Method, folder=None, identity: dict | None = None, epochs: float = 2.0, stop_after: int = 99) -> None:
+    steps = iter(range(1, 100))
     saver = Saver(checkpoints=Checkpoints(folder) if folder else None, every=1, identity=identity or {})
     train(
         Training(
@@ -55,6 +56,7 @@ def go(method: Method, folder=None, identity: dict | None = None, epochs: float 
             runtime=Runtime(),
             saver=saver,
             journal=Journal(None, Line(quiet=True), images=BATCH, every=1),
+            stop=lambda: next(steps) >= stop_after,
         ),
         epochs,
     )
@@ -68,6 +70,13 @@ def test_a_step_that_is_not_finite_is_dropped_without_a_trace() -> None:
     assert not torch.equal(method.weights[4], method.weights[5])
     assert all(torch.isfinite(buffer).all() for buffer in method.buffers())  # BatchNorm forgot the NaN
     assert int(method.net.norm.num_batches_tracked) == 6
+
+
+def test_a_stop_between_dropped_steps_does_not_forget_them(tmp_path) -> None:
+    with pytest.raises(Stopped, match="after step 5"):
+        go(Fragile(broken=(3, 4, 5)), tmp_path, stop_after=5)
+    with pytest.raises(NonFinite, match="3 steps in a row, up to step 6"):
+        go(Fragile(broken=(3, 4, 5)), tmp_path)
 
 
 def test_three_in_a_row_stop_training_and_the_last_checkpoint_is_good(tmp_path) -> None:

@@ -2,7 +2,15 @@
 
 from lookalike.modules.backbones import NARROW, Encoder, backbone
 from lookalike.modules.bank import Bank
-from lookalike.modules.batch_statistics import BatchNorm, running_statistics, split, synchronize_, with_batch_statistics
+from lookalike.modules.batch_statistics import (
+    BatchNorm,
+    groups,
+    groups_here,
+    running_statistics,
+    split,
+    synchronize_,
+    with_batch_statistics,
+)
 from lookalike.modules.heads import SHAPES, Shape, head, mlp
 from lookalike.modules.momentum import MomentumEncoder
 from lookalike.modules.queue import Column, Queue
@@ -19,6 +27,8 @@ __all__ = [
     "Queue",
     "Shape",
     "backbone",
+    "groups",
+    "groups_here",
     "head",
     "load_weights",
     "mlp",

@@ -28,18 +28,18 @@ def split(groups: int) -> str:
     return f"split:{groups}"
 
 
-def with_batch_statistics(module: nn.Module, policy: str) -> nn.Module:
-    """The module with every BatchNorm layer under the policy; parameters, buffers and state-dict names stay.
+def with_batch_statistics(module: nn.Module, policy: str, kind: type[_BatchNorm] = _BatchNorm) -> nn.Module:
+    """The module with every BatchNorm layer of a kind under the policy; parameters, buffers and names stay.
 
     Layers are replaced in place, the result is `module` itself unless it is a BatchNorm. A policy can be changed
-    later by another call. Raises ValueError for an unknown policy.
+    later by another call. kind: nn.BatchNorm1d are the layers of heads. Raises ValueError for an unknown policy.
     """
-    _groups(policy)
+    groups(policy)
     converted: dict[nn.Module, nn.Module] = {}
     for name, layer in list(module.named_modules(remove_duplicate=False)):
-        if isinstance(layer, BatchNorm):
+        if isinstance(layer, BatchNorm) and issubclass(layer.kind, kind):
             layer.policy = policy
-        elif isinstance(layer, _BatchNorm) and policy != "local":
+        elif isinstance(layer, kind) and not isinstance(layer, BatchNorm) and policy != "local":
             converted.setdefault(layer, BatchNorm(layer, policy))
             if name:
                 module.set_submodule(name, converted[layer])
@@ -88,7 +88,7 @@ class BatchNorm(_BatchNorm):
         self.num_batches_tracked = layer.num_batches_tracked
         self.drop: Any = layer.drop if isinstance(layer, BatchNormAct2d) else None
         self.act: Any = layer.act if isinstance(layer, BatchNormAct2d) else None
-        self.policy = policy
+        self.kind, self.policy = type(layer), policy
         self.train(layer.training)
 
     def forward(self, x: Float[Tensor, "B C *positions"]) -> Float[Tensor, "B C *positions"]:
@@ -107,9 +107,9 @@ class BatchNorm(_BatchNorm):
         rate = self._rate()
         if self.policy == "global" and world() > 1:
             return self._synchronized(x, rate)
-        groups = _groups_here(self.policy)
-        if groups > 1:
-            return self._split(x, groups, rate)
+        count = groups_here(self.policy)
+        if count > 1:
+            return self._split(x, count, rate)
         return F.batch_norm(x, mean, var, self.weight, self.bias, True, rate, self.eps)
 
     def _rate(self) -> float:
@@ -188,8 +188,8 @@ class _Synchronized(torch.autograd.Function):
         return dx, d_weight if needs[1] else None, d_bias if needs[2] else None, None
 
 
-def _groups(policy: str) -> int:
-    """Groups of the global batch; 0 for policies without."""
+def groups(policy: str) -> int:
+    """Groups of the global batch that a policy asks for; 0 for "global" and "local". ValueError for an unknown one."""
     name, _, number = policy.partition(":")
     if policy in ("global", "local"):
         return 0
@@ -198,15 +198,18 @@ def _groups(policy: str) -> int:
     return int(number)
 
 
-def _groups_here(policy: str) -> int:
-    """Groups whose rows all lie on this process: position mod n, where this one holds positions r::R."""
-    groups, processes = _groups(policy), world()
-    if groups % processes:
+def groups_here(policy: str) -> int:
+    """Groups whose rows all lie on this process: position mod n, where this one holds positions r::R.
+
+    Raises ValueError where the processes do not divide them.
+    """
+    count, processes = groups(policy), world()
+    if count % processes:
         raise ValueError(
-            f"{groups} groups of batch statistics cannot be dealt to {processes} processes: "
+            f"{count} groups of batch statistics cannot be dealt to {processes} processes: "
             f"choose a number of groups that {processes} divides"
         )
-    return groups // processes
+    return count // processes
 
 
 def _format(x: Tensor) -> torch.memory_format:

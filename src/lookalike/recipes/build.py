@@ -11,7 +11,16 @@ from torch import nn
 from lookalike.functional import random
 from lookalike.functional.schedules import Constant, Cosine, Schedule, Warmup
 from lookalike.methods.method import Method
-from lookalike.modules import Encoder, MomentumEncoder, Queue, backbone, head, with_batch_statistics
+from lookalike.modules import (
+    Encoder,
+    MomentumEncoder,
+    Queue,
+    backbone,
+    groups,
+    groups_here,
+    head,
+    with_batch_statistics,
+)
 from lookalike.recipes.schema import Backbone, Follow, Head, Recipe, RecipeError, Section
 from lookalike.recipes.tables import METHODS, VIEWS
 from lookalike.training.optimizers import Optimization, linear_scaled, sqrt_scaled
@@ -92,22 +101,27 @@ def output(layers: nn.Sequential) -> int:
 
 
 def settle_statistics(method: Method, recipe: Recipe) -> None:
-    """Puts BatchNorm under the recipe's policies. Raises RecipeError for one that does not exist or fit the batch."""
+    """Puts BatchNorm under the recipe's policies. Raises RecipeError for one that does not exist or fit the batch.
+
+    Groups are those of the encoder's layers: heads see the whole batch, as in the official code of MoCo and SCE.
+    """
     rows, momentum = recipe.batch // recipe.accumulate, recipe.backbone.momentum_statistics
     copies = [part for part in method.modules() if isinstance(part, MomentumEncoder)]
     policies: list[tuple[str, str, Sequence[nn.Module]]] = [("statistics", recipe.backbone.statistics, [method])]
     policies += [] if momentum == "same" else [("momentum_statistics", momentum, copies)]
     for key, policy, parts in policies:
         try:
+            count = groups(policy)
             for part in parts:
                 with_batch_statistics(part, policy)
+                if groups_here(policy):
+                    with_batch_statistics(part, "global", kind=nn.BatchNorm1d)
         except ValueError as error:
             raise RecipeError(f"backbone.{key}: {error}") from None
-        groups = int(policy.removeprefix("split:")) if policy.startswith("split:") else 1
-        if rows % groups or rows < 2 * groups:
+        if count and (rows % count or rows < 2 * count):
             raise RecipeError(
-                f"backbone.{key} = {policy!r} cuts {rows} images (batch / accumulate) into {groups} groups: "
-                f"choose a batch that is a multiple of {groups} and at least {2 * groups}"
+                f"backbone.{key} = {policy!r} cuts {rows} images (batch / accumulate) into {count} groups: "
+                f"choose a batch that is a multiple of {count} and at least {2 * count}"
             )
 
 

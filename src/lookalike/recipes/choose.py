@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from lookalike.modules import groups, split
 from lookalike.recipes.load import asked, load
 from lookalike.recipes.mistakes import nearest
 from lookalike.recipes.schema import Recipe, RecipeError
@@ -85,11 +86,11 @@ def _batch(images: int, batch: int) -> int:
 
 def _batches(recipe: Recipe, images: int, batch: int, most: int) -> tuple[list[str], str]:
     """The batch, and groups of batch statistics that it can hold."""
-    overrides, groups = [f"batch={batch}"] if batch != recipe.batch else [], max(1, batch // GROUP)
+    overrides, most_groups = [f"batch={batch}"] if batch != recipe.batch else [], max(1, batch // GROUP)
     policies = {"statistics": recipe.backbone.statistics, "momentum_statistics": recipe.backbone.momentum_statistics}
     for key, policy in policies.items():
-        if policy.startswith("split:") and groups < int(policy.removeprefix("split:")):
-            overrides.append(f"backbone.{key}=split:{groups}")
+        if policy != "same" and most_groups < groups(policy):
+            overrides.append(f"backbone.{key}={split(most_groups)}")
     return overrides, f"{images:,} images are few: batches of {batch}" if batch < most else ""
 
 

@@ -85,7 +85,7 @@ class Backbone(Section):
     stem: Literal["auto", "small", "imagenet"] = "auto"
     """small: for images up to 64 pixels; auto chooses by the size of the views."""
     statistics: str = "global"
-    """BatchNorm statistics over the global batch, per process (local), or over parts of it (split:N)."""
+    """BatchNorm statistics over the global batch, per process (local), or N parts of it (split:N; not in heads)."""
     momentum_statistics: str = "same"
     """The same for momentum encoders; same: as the encoder's."""
     zero_init_last: bool = False

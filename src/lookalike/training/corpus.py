@@ -64,8 +64,7 @@ class WholeDataSet:
         stretch = self.stretch.reading(view)
         place = torch.arange(len(index))
         part = self.streams.render(stretch, round=-1, order=index, place=place, position=index, attempt=0)
-        if self.streams.skips is not None:
-            self.streams.skips.add(part.skipped)
+        self.streams.note(part.skipped)
         return part.views[view].to(self.runtime.device)
 
     def pair(self, view: str, table: Tensor, own: float = 0.0) -> None:

@@ -16,7 +16,7 @@ from lookalike.training.journal import Journal
 from lookalike.training.metrics import Value
 from lookalike.training.optimizers import Optimization, hide_frozen
 from lookalike.training.runtime import Runtime, freeze
-from lookalike.training.saver import Saver
+from lookalike.training.saver import Saver, State
 from lookalike.training.streams import Streams
 from lookalike.training.timeline import schedule_clock, timeline
 
@@ -65,8 +65,9 @@ def train(run: Training, epochs: float) -> None:
     run.runtime.place(run.method)
     stretches = timeline(run.method.plan(epochs), size=run.streams.size, batch=run.streams.batch)
     learnable = {name: p for name, p in run.method.named_parameters() if p.requires_grad}
-    optimizer, scaler = run.optimization.build(learnable, run.method), run.runtime.scaler()
-    step, notes = run.saver.load(run.method, optimizer, scaler, run.streams)
+    optimizer = run.optimization.build(learnable, run.method)
+    state = State(method=run.method, optimizer=optimizer, scaler=run.runtime.scaler(), streams=run.streams)
+    step, notes = run.saver.load(state)
     run.journal.start(step, stretches[-1].stop, notes)
     for stretch in stretches:
         if step >= stretch.stop:
@@ -74,23 +75,23 @@ def train(run: Training, epochs: float) -> None:
         trained = freeze(run.method, stretch.phase, set(learnable))
         corpus = WholeDataSet(run.streams, stretch, run.runtime)
         if step == stretch.start:
-            run.saver.save(step, run.method, optimizer, scaler, run.streams, run.runtime)
+            run.saver.save(step, state)
             if stretch.phase.restart:
-                optimizer = run.optimization.build(learnable, run.method)
+                state.optimizer = run.optimization.build(learnable, run.method)
             run.method.enter(stretch.phase, corpus)
         run.method.prepare(stretch.phase, corpus)
-        attempt = Attempt(run, optimizer, scaler, trained, run.runtime.wrap(run.method, stretch.phase))
+        attempt = Attempt(run, state, trained, run.runtime.wrap(run.method, stretch.phase))
         run.journal.phase(stretch.phase.name)
         for batches in run.journal.waiting(run.streams.batches(stretch, step, run.runtime.device)):
             clock = schedule_clock(stretches, stretch, step)
-            rate = run.optimization.set_rates(optimizer, clock, step)
+            rate = run.optimization.set_rates(state.optimizer, clock, step)
             attempt(batches, replace(stretch.progress(step, run.streams.seed), rate=rate))
             step += 1
-            if attempt.stop or (step < stretch.stop and run.saver.due(step) and not attempt.dropped):
-                run.saver.save(step, run.method, optimizer, scaler, run.streams, run.runtime)
+            if attempt.stop or (step < stretch.stop and run.saver.due(step) and not state.dropped):
+                run.saver.save(step, state)
             if attempt.stop:
                 raise Stopped(f"stopped after step {step} of {stretches[-1].stop}")
-    run.saver.save(step, run.method, optimizer, scaler, run.streams, run.runtime)
+    run.saver.save(step, state)
     run.journal.finish(step)
 
 
@@ -99,11 +100,9 @@ class Attempt:
     """One step of a phase, again and again: forward, backward, clip, update, what moves without gradient, log."""
 
     run: Training
-    optimizer: torch.optim.Optimizer
-    scaler: torch.amp.GradScaler
+    state: State
     trained: list[nn.Parameter]
     forward: Callable[[Batch, bool], Step]
-    dropped: int = 0  # non-finite steps in a row
     stop: bool = False
 
     def __post_init__(self) -> None:
@@ -119,15 +118,18 @@ class Attempt:
         synchronize_(run.method)
         filling = steps[0].loss is None
         norm = None if filling else self.gradient_norm(progress)
-        finite, go_on = runtime.consensus(all_finite(norm, *(step.loss for step in steps)), not run.stop())
+        all_good = all_finite(norm, *(step.loss for step in steps))
+        finite, go_on, calm = runtime.consensus(all_good, not run.stop(), not run.streams.news)
         if norm is not None:
             if finite:
                 with record_function("optimizer"):
                     run.optimization.clip_(self.trained, norm)
-                    self.scaler.step(self.optimizer)
-            self.scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
+                    self.state.scaler.step(self.state.optimizer)
+            self.state.scaler.update()
+        self.state.optimizer.zero_grad(set_to_none=True)
         self.count(finite, progress.run.step)
+        if not calm:
+            run.streams.settle(runtime.union([record.index for record in run.streams.news]))
         progress, self.stop = replace(progress, updated=finite and not filling), not go_on
         if finite:
             with record_function("after update"):
@@ -148,21 +150,22 @@ class Attempt:
             step = self.forward(replace(batch, progress=progress), number == count - 1)
         if step.loss is not None:
             with record_function("backward"):
-                self.scaler.scale(step.loss / count).backward()
+                self.state.scaler.scale(step.loss / count).backward()
         return detached(step)
 
     def gradient_norm(self, progress: Progress) -> Tensor:
         """The norm over all parameters the optimizer sees in this step."""
-        hide_frozen(self.optimizer, progress.run.step)
-        self.scaler.unscale_(self.optimizer)
+        hide_frozen(self.state.optimizer, progress.run.step)
+        self.state.scaler.unscale_(self.state.optimizer)
         return torch.nn.utils.get_total_norm([p.grad for p in self.trained if p.grad is not None])
 
     def count(self, finite: bool, step: int) -> None:
         """Counts dropped steps in a row; fp16 may drop more while its loss scale settles."""
-        self.dropped = 0 if finite else self.dropped + 1
-        if self.dropped >= (DROPPED_FP16 if self.scaler.is_enabled() else DROPPED):
+        self.state.dropped = 0 if finite else self.state.dropped + 1
+        dropped = self.state.dropped
+        if dropped >= (DROPPED_FP16 if self.state.scaler.is_enabled() else DROPPED):
             raise NonFinite(
-                f"loss or gradients were NaN or infinite in {self.dropped} steps in a row, up to step {step + 1}: "
+                f"loss or gradients were NaN or infinite in {dropped} steps in a row, up to step {step + 1}: "
                 "lower the learning rate (optimizer.rate) or use runtime.precision=fp32; the last good save is whole"
             )
 

@@ -93,6 +93,13 @@ class Runtime:
         dist.broadcast(rows, owner)
         return rows
 
+    def union(self, numbers: Sequence[int]) -> list[int]:
+        """The numbers (0 or more) that any rank has, in order."""
+        count = torch.tensor(float(len(numbers)), dtype=torch.float64, device=self.device)
+        padded = torch.full((int(collectives.all_max(count)),), -1, dtype=torch.int64, device=self.device)
+        padded[: len(numbers)] = torch.tensor(numbers, dtype=torch.int64)
+        return sorted(set(collectives.gather_rows(padded).tolist()) - {-1})
+
     def consensus(self, *flags: bool) -> list[bool]:
         """Each flag, true if it is true on every rank."""
         if self.world == 1:

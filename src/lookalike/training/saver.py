@@ -10,11 +10,21 @@ from torch import Tensor, nn
 from lookalike.functional.collectives import agree, all_max, rank
 from lookalike.training.checkpoint import Checkpoint, CheckpointError, Checkpoints
 from lookalike.training.optimizers import flat_state, load_flat_state
-from lookalike.training.runtime import Runtime
 from lookalike.training.streams import Pairs, Streams
 from lookalike.training.weights import size_in_bytes
 
 MOMENTS = {"SGD": 1, "LARS": 1}  # what an optimizer remembers of each parameter, in numbers; others: 2, as Adam does
+
+
+@dataclass(kw_only=True)
+class State:
+    """All that training changes. dropped: non-finite steps in a row, so far."""
+
+    method: nn.Module
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    streams: Streams
+    dropped: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,15 +45,7 @@ class Saver:
     def due(self, step: int) -> bool:
         return step % self.every == 0
 
-    def save(
-        self,
-        step: int,
-        method: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        scaler: torch.amp.GradScaler,
-        streams: Streams,
-        runtime: Runtime,
-    ) -> None:
+    def save(self, step: int, state: State) -> None:
         """Writes a checkpoint of run step `step` (that many steps are done).
 
         Raises CheckpointError, on every rank, where a value of the state is NaN or infinite on any of them, or the disk
@@ -51,28 +53,22 @@ class Saver:
         """
         if self.checkpoints is None:
             return
-        tensors, optimizer_facts = _state(method, optimizer)
-        for view, pairs in streams.pairs.items():
+        tensors, optimizer_facts = _tensors(state)
+        for view, pairs in state.streams.pairs.items():
             tensors[f"pairs/{view}"] = pairs.group
             tensors[f"own/{view}"] = torch.tensor(pairs.own, dtype=torch.float64)
         _demand_finite(step, tensors)
         failure = None
-        if runtime.rank == 0:
-            facts = {"step": step, "optimizer": optimizer_facts, "scaler": scaler.state_dict(), **self.facts}
-            facts["identity"] = self.identity
+        if rank() == 0:
+            facts = {"step": step, "optimizer": optimizer_facts, "scaler": state.scaler.state_dict(), **self.facts}
+            facts |= {"identity": self.identity, "dropped": state.dropped}
             try:
                 self.checkpoints.save(step, tensors, facts)
             except CheckpointError as error:
                 failure = error
         _together(failure, f"the checkpoint of step {step} failed in another process")  # whole before anybody goes on
 
-    def load(
-        self,
-        method: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        scaler: torch.amp.GradScaler,
-        streams: Streams,
-    ) -> tuple[int, list[str]]:
+    def load(self, state: State) -> tuple[int, list[str]]:
         """Takes up the newest whole checkpoint: the step to go on with (0 without one), and notes about torn ones.
 
         Raises CheckpointError, on every rank, where one of them cannot read it, it belongs to another run, or there is
@@ -81,10 +77,10 @@ class Saver:
         if self.checkpoints is None:
             return 0, []
         found = self._found()
-        _together_at(0 if found is None else found.step, self.checkpoints, method)
+        _together_at(0 if found is None else found.step, self.checkpoints, state.method)
         if found is not None:
-            self._take_up(found, method, optimizer, scaler, streams)
-        self._demand_room(method, optimizer)
+            self._take_up(found, state)
+        self._demand_room(state)
         return (0, []) if found is None else (found.step, found.notes)
 
     def _found(self) -> Checkpoint | None:
@@ -104,42 +100,36 @@ class Saver:
         _together(failure, "the checkpoint cannot be read by another process")
         return found
 
-    def _take_up(
-        self,
-        found: Checkpoint,
-        method: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        scaler: torch.amp.GradScaler,
-        streams: Streams,
-    ) -> None:
+    def _take_up(self, found: Checkpoint, state: State) -> None:
         weights = _under("method/", found.tensors)
-        _demand_fit(found, method, weights)
+        _demand_fit(found, state.method, weights)
         if found.facts.get("identity") != self.identity:
             raise CheckpointError(
                 f"{found.path} was saved by a run with another recipe: remove it, or give the folder of that run"
             )
-        pairs = _pairs(found, streams)
+        pairs = _pairs(found, state.streams)
         if found.facts.get("step") != found.step:
             raise CheckpointError(f"{found.path} says that it is of step {found.facts.get('step')!r}: restore it")
         try:
-            load_flat_state(optimizer, found.tensors, found.facts["optimizer"])
-            if scaler.is_enabled() and found.facts["scaler"]:
-                scaler.load_state_dict(found.facts["scaler"])
+            load_flat_state(state.optimizer, found.tensors, found.facts["optimizer"])
+            if state.scaler.is_enabled() and found.facts["scaler"]:
+                state.scaler.load_state_dict(found.facts["scaler"])
+            state.dropped = int(found.facts["dropped"])
         except (KeyError, TypeError, AttributeError, RuntimeError) as error:
             raise CheckpointError(f"{found.path} is not what training saved ({_short(error)}): restore it") from error
-        method.load_state_dict(weights)
-        streams.pairs.clear()
-        streams.pairs.update(pairs)
+        state.method.load_state_dict(weights)
+        state.streams.pairs.clear()
+        state.streams.pairs.update(pairs)
 
-    def _demand_room(self, method: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    def _demand_room(self, state: State) -> None:
         """Raises CheckpointError, on every rank, where keep + 1 checkpoints have no room, unless that is allowed."""
         if not self.check_space or self.checkpoints is None:
             return
-        tensors, _ = _state(method, optimizer)
+        tensors, _ = _tensors(state)
         size = size_in_bytes(tensors)
-        if not optimizer.state:
-            learning = {n: p for n, p in method.named_parameters() if p.requires_grad}
-            size += MOMENTS.get(type(optimizer).__name__, 2) * size_in_bytes(learning)
+        if not state.optimizer.state:
+            learning = {n: p for n, p in state.method.named_parameters() if p.requires_grad}
+            size += MOMENTS.get(type(state.optimizer).__name__, 2) * size_in_bytes(learning)
         failure = None
         try:
             if rank() == 0:
@@ -149,9 +139,9 @@ class Saver:
         _together(failure, "there is no room for checkpoints")
 
 
-def _state(method: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    tensors, facts = flat_state(optimizer)
-    return tensors | {f"method/{name}": value for name, value in method.state_dict().items()}, facts
+def _tensors(state: State) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    tensors, facts = flat_state(state.optimizer)
+    return tensors | {f"method/{name}": value for name, value in state.method.state_dict().items()}, facts
 
 
 def _demand_finite(step: int, tensors: Mapping[str, Tensor]) -> None:

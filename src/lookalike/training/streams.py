@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from lookalike.data import Skipped, Skips, Source, read_or_next
+from lookalike.data import Skipped, Skips, Source, Unreadable, read_or_next
 from lookalike.functional import random
 from lookalike.functional.order import Order
 from lookalike.methods.method import Batch, Progress
@@ -60,7 +60,8 @@ class Streams:
     """A data set seen through a view plan, cut into global batches of `batch` in `accumulate` micro-batches.
 
     groups (N,): samples of one source share a number; labels (N,): only if the user asked; skips: the ledger of
-    unreadable samples; pairs: partner tables, view name -> Pairs.
+    unreadable samples; pairs: partner tables, view name -> Pairs. news: what this one of several processes could not
+    read and the others do not know yet.
     Raises ValueError where the batch cannot be cut evenly.
     """
 
@@ -76,6 +77,7 @@ class Streams:
     world: int = 1
     skips: Skips | None = None
     pairs: dict[str, Pairs] = field(default_factory=dict)
+    news: list[Skipped] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         micro, rest = divmod(self.batch, self.accumulate)
@@ -105,8 +107,7 @@ class Streams:
 
     def deliver(self, part: "Part", stretch: Stretch, progress: Progress, device: torch.device) -> Batch:
         """A part of the loader's output as a Batch on the device; its unreadable samples are noted."""
-        if self.skips is not None:
-            self.skips.add(part.skipped)
+        self.note(part.skipped)
 
         def move(tensor: Tensor) -> Tensor:
             return tensor.to(device, non_blocking=True)
@@ -122,6 +123,28 @@ class Streams:
             labels=None if self.labels is None else move(self.labels[index]),
             aux={name: move(values) for name, values in part.aux.items()},
         )
+
+    def note(self, skipped: Sequence[Skipped]) -> None:
+        """Counts unreadable samples, or keeps them until all processes hear of them, so that they stop together."""
+        if self.world > 1:
+            self.news.extend(skipped)
+        elif self.skips is not None:
+            self.skips.add(skipped)
+
+    def settle(self, indices: Sequence[int]) -> None:
+        """Counts the samples that any process could not read: their numbers, equal on all of them."""
+        known = {record.index: record for record in self.news}
+        self.news.clear()
+        if self.skips is not None:
+            self.skips.add(known.get(index) or self._read_again(index) for index in indices)
+
+    def _read_again(self, index: int) -> Skipped:
+        reason = "another process could not read it"
+        try:
+            self.source.read(index)
+        except Unreadable as error:
+            reason = error.reason
+        return Skipped(index, self.source.name(index), reason)
 
     def order(self, stretch: Stretch, round: int) -> Tensor:
         return _order(stretch.phase.order, self.seed, stretch.number, round, self.size)
