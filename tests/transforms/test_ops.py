@@ -22,7 +22,7 @@ SIGMAS = torch.tensor([0.1, 0.4, 0.9, 1.5, 2.0], dtype=torch.float64)
 def test_jitters_are_torchvisions_with_an_amount_for_each_row(number, size, channels):
     x = photo(channels, size, size, count=5).float()
     amounts = TURNS if number == 3 else AMOUNTS
-    ours = ops.JITTERS[number](x, amounts)
+    ours = ops.JITTERS[number](x.clone(), amounts)
     for row in range(5):
         theirs = JITTERS[number](x[row] / 255, amounts[row].item()) * 255
         assert (ours[row] - theirs).abs().max() < 0.01  # of 255 levels; the mean gray is of levels in sixteenths
@@ -33,7 +33,7 @@ def test_hue_of_every_sector_and_of_black_white_and_gray():
     x = corners.T.reshape(1, 3, 5, 25)
     for turn in (-0.5, -1 / 6, 0.0, 0.25, 1 / 3, 0.5):
         theirs = F.adjust_hue(x[0] / 255, turn) * 255
-        assert (ops.hue(x, torch.tensor([turn]))[0] - theirs).abs().max() < 1e-3
+        assert (ops.hue_(x.clone(), torch.tensor([turn]))[0] - theirs).abs().max() < 1e-3
 
 
 def test_color_jitter_follows_each_rows_own_order():
@@ -127,10 +127,10 @@ def test_levels_are_rounded_to_the_nearest():
 @pytest.mark.parametrize(
     "operation",
     [
-        lambda x, n: ops.brightness(x, AMOUNTS.repeat(9)[n]),
-        lambda x, n: ops.contrast(x, AMOUNTS.repeat(9)[n]),
-        lambda x, n: ops.saturation(x, AMOUNTS.repeat(9)[n]),
-        lambda x, n: ops.hue(x, TURNS.repeat(9)[n]),
+        lambda x, n: ops.brightness_(x.clone(), AMOUNTS.repeat(9)[n]),
+        lambda x, n: ops.contrast_(x.clone(), AMOUNTS.repeat(9)[n]),
+        lambda x, n: ops.saturation_(x.clone(), AMOUNTS.repeat(9)[n]),
+        lambda x, n: ops.hue_(x.clone(), TURNS.repeat(9)[n]),
         lambda x, n: ops.gaussian_blur(x, SIGMAS.repeat(9)[n], 23),
         lambda x, n: ops.gaussian_blur(x, SIGMAS.repeat(9)[n]),
         lambda x, n: ops.grayscale(x),
