@@ -85,6 +85,19 @@ def test_another_torch_needs_to_be_allowed(unfinished):
     assert lookalike("pretrain", "--resume", unfinished, "--allow-different-numerics").code == 0
 
 
+def test_what_draws_or_decodes_otherwise_needs_to_be_allowed_once(unfinished):
+    path = unfinished / "manifest.json"
+    manifest = json.loads(path.read_text())
+    path.write_text(json.dumps(manifest | {"versions": manifest["versions"] | {"pillow": "1.0"}, "git": "f" * 40}))
+    text = mistake("pretrain", "--resume", unfinished)
+    assert "and was 1.0" in text
+    assert ("was at fffffffff" in text) == (manifest["git"] is not None)
+    assert lookalike("pretrain", "--resume", unfinished, "--allow-different-numerics").code == 0
+    (start,) = json.loads(path.read_text())["resumed"]
+    assert start["versions"] == manifest["versions"]
+    assert start["git"] == manifest["git"]
+
+
 @pytest.mark.parametrize("text", ["", "{", "{}"])
 def test_a_manifest_that_was_damaged(unfinished, text):
     (unfinished / "manifest.json").write_text(text)

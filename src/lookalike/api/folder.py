@@ -84,8 +84,15 @@ class RunFolder:
             raise ValueError(f"{self.path} is not a run: it has no recipe.yaml; give the folder that pretrain made")
         return load(str(self.path / "recipe.yaml"))
 
+    def resumed(self, manifest: Mapping[str, Any]) -> None:
+        """Adds to the manifest what goes on with the run from here."""
+        starts = [*manifest.get("resumed", []), facts()]
+        write_atomic(
+            self.path / "manifest.json", (json.dumps({**manifest, "resumed": starts}, indent=2) + "\n").encode()
+        )
+
     def manifest(self) -> dict[str, Any]:
-        """What the run began with. Raises CheckpointError where that cannot be read."""
+        """What the run began with, and what resumed it since. Raises CheckpointError where that cannot be read."""
         return _facts(self.path / "manifest.json", "data", "images", "identity", "init", "labels", "versions")
 
     def finish(self, exports: Mapping[str, nn.Module], recipe: Recipe) -> list[Path]:
@@ -147,6 +154,19 @@ def _facts(path: Path, *keys: str) -> dict[str, Any]:
         raise CheckpointError(f"{path} is missing or damaged ({error}): restore it from a copy") from None
     if not isinstance(found, dict) or not set(keys) <= found.keys():
         raise CheckpointError(f"{path} is not what training wrote, it lacks one of {', '.join(keys)}: restore it")
+    return found
+
+
+def differences(manifest: Mapping[str, Any]) -> list[str]:
+    """What may round or draw otherwise here than where the run was last: versions of packages, the code itself."""
+    here, last = facts(), [manifest, *manifest.get("resumed", [])][-1]
+    found = [
+        f"{name} is {here['versions'][name]} and was {there}"
+        for name, there in last["versions"].items()
+        if name in PACKAGES and here["versions"][name].split("+")[0] != str(there).split("+")[0]
+    ]
+    if here["git"] and last.get("git") and here["git"] != last["git"]:
+        found.append(f"the code of lookalike is at {here['git'][:9]} and was at {last['git'][:9]}")
     return found
 
 

@@ -13,7 +13,7 @@ import torch
 
 from lookalike.api.assembly import Job, assemble, median_side, settle
 from lookalike.api.closing import close
-from lookalike.api.folder import RunFolder, facts, new_folder
+from lookalike.api.folder import RunFolder, differences, facts, new_folder
 from lookalike.api.run import Run
 from lookalike.api.sources import opened, opened_early
 from lookalike.data import Folder, Images, address
@@ -93,6 +93,8 @@ def resume(
         else:
             _demand_same_numerics(recipe, manifest)
         with processes(recipe.runtime.device) as device:
+            if rank() == 0:
+                folder.resumed(manifest)
             job = Job(folder=folder, recipe=recipe, source=source, init=manifest["init"], label_spec=manifest["labels"])
             return _trained(job, recipe, device, line)
 
@@ -209,13 +211,12 @@ def _asked_to_stop() -> Iterator[Asked]:
 
 
 def _demand_same_numerics(recipe: Recipe, manifest: dict[str, Any]) -> None:
-    here, there = torch.__version__, manifest["versions"]["torch"]
-    differences = [] if here.split("+")[0] == there.split("+")[0] else [f"torch is {here} and was {there}"]
+    found = differences(manifest)
     if recipe.runtime.device == "cuda" and not torch.cuda.is_available():
-        differences.append("there is no CUDA device and the run used one")
-    if differences:
+        found.append("there is no CUDA device and the run used one")
+    if found:
         raise ValueError(
-            f"the run cannot go on bit for bit ({'; '.join(differences)}): restore that, or accept other rounding with "
+            f"the run cannot go on bit for bit ({'; '.join(found)}): restore that, or accept other rounding with "
             "--allow-different-numerics"
         )
 
