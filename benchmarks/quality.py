@@ -10,7 +10,6 @@ Writes benchmarks/results/quality-<date>.json: one entry per run, and a summary 
 import argparse
 import contextlib
 import json
-import os
 import resource
 import statistics
 import subprocess
@@ -123,6 +122,11 @@ def bench(method: str, out: Path) -> dict:
     runs = [once(method, rate, seed, out) for seed in BENCH["bench"]["seeds"]]
     finals = [final(run, out) for run in runs]
     models = {model: summary(finals, model) for model in ("trained", "random weights", "raw pixels")}
+    for run, scored in zip(runs, finals, strict=True):
+        run["test"] = {model: {f"k={one['k']}": one["value"] for one in found} for model, found in scored.items()}
+    for run in runs + trials:
+        manifest = out / "runs" / f"{run['method']}-{run['rate']:g}-{run['seed']}" / "manifest.json"
+        run["revision"] = json.loads(manifest.read_text())["git"]
     return {"method": method, "rate": rate, "test": models, "runs": runs, "trials": trials}
 
 
@@ -136,7 +140,8 @@ def main() -> None:
     results = HERE / "results" / f"quality-{date.today()}.json"
     done: dict = {
         "machine": facts(),
-        "command": "python " + " ".join(map(os.fspath, ["benchmarks/quality.py", "IMAGES", "OUT"])),
+        "command": "python benchmarks/quality.py IMAGES OUT",
+        "note": "Times are a measurement only where nothing else ran beside them; of a resumed run they are null.",
     }
     done |= {"bench": BENCH, "methods": {}}
     for method in asked.methods.split(","):

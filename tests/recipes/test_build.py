@@ -173,3 +173,16 @@ def test_a_warm_up_longer_than_half_the_run_is_shortened_and_says_so():
     assert factors == pytest.approx([0.5, 1.0, 0.5, 0.0])
     build_optimization(load("sce_cifar10", ["epochs=10"]), notes.append)
     assert len(notes) == 1
+
+
+@pytest.mark.parametrize(("statistics", "told"), [("global", True), ("local", True), ("split:8", False)])
+def test_a_shuffle_that_hides_nothing_is_said(statistics, told):
+    recipe = load("moco_small", [f"backbone.statistics={statistics}", "batch=16"])
+    notes = list[str]()
+    build_method(recipe, encoder(recipe), 64, notes.append)
+    assert any("method.shuffle has no effect" in note for note in notes) == told
+
+
+def test_without_a_shuffle_nothing_is_said():
+    recipe = load("moco_small", ["backbone.statistics=global", "method.shuffle=false", "method.queue=16", "batch=16"])
+    build_method(recipe, encoder(recipe), 64, pytest.fail)

@@ -62,6 +62,14 @@ def go(method: Method, folder=None, identity: dict | None = None, epochs: float 
     )
 
 
+def test_the_random_numbers_of_the_caller_stay_as_they_are() -> None:
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    go(Fragile())
+    assert torch.equal(torch.rand(3), expected)
+
+
 def test_a_step_that_is_not_finite_is_dropped_without_a_trace() -> None:
     method = Fragile(broken=(2, 3))
     go(method)

@@ -43,9 +43,9 @@ def sweep(
     any size of the logits. No gradient. Entries that are true in `mask` are ignored.
 
     backend "attention" is torch's flash attention for the CPU, called with the keys as values; "tiles" is a loop of
-    matrix products with a running maximum, for any device. "auto" takes attention on the CPU. It is up to a fifth
-    faster there (with a mask a tenth slower), and by far where other processes, such as workers that decode images,
-    compete for the cores: it waits for its threads once, not at every tile (benchmarks/results/engine-*.json).
+    matrix products with a running maximum, for any device. "auto" takes attention on the CPU. It takes 0.2 to
+    0.95 of the time there (with a mask 1.1), least where other processes, such as workers that decode images, compete
+    for the cores: it waits for its threads once, not at every tile (benchmarks/results/engine-*.json).
     Raises ValueError for another backend, or if attention is asked for on another device.
     """
     if backend not in get_args(Backend):

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from lookalike.functional import random
+from lookalike.functional.collectives import world
 from lookalike.functional.schedules import Constant, Cosine, Schedule, Warmup
 from lookalike.methods.method import Method
 from lookalike.modules import (
@@ -72,7 +73,7 @@ def build_method(recipe: Recipe, encoder: Encoder, images: int, say: Callable[[s
             if name not in heads
         }
         method = cast(encoder=encoder, **heads, **others)
-    settle_statistics(method, recipe)
+    settle_statistics(method, recipe, say)
     missing = {view for phase in method.plan(recipe.epochs) for view in phase.reads} - set(build_views(recipe).plan)
     if missing:
         raise RecipeError(
@@ -100,7 +101,7 @@ def output(layers: nn.Sequential) -> int:
     return [layer for layer in layers if isinstance(layer, nn.Linear)][-1].out_features
 
 
-def settle_statistics(method: Method, recipe: Recipe) -> None:
+def settle_statistics(method: Method, recipe: Recipe, say: Callable[[str], None]) -> None:
     """Puts BatchNorm under the recipe's policies. Raises RecipeError for one that does not exist or fit the batch.
 
     Groups are those of the encoder's layers: heads see the whole batch, as in the official code of MoCo and SCE.
@@ -112,10 +113,10 @@ def settle_statistics(method: Method, recipe: Recipe) -> None:
     for key, policy, parts in policies:
         try:
             count = groups(policy)
+            of_heads = "global" if groups_here(policy) else policy
             for part in parts:
                 with_batch_statistics(part, policy)
-                if groups_here(policy):
-                    with_batch_statistics(part, "global", kind=nn.BatchNorm1d)
+                with_batch_statistics(part, of_heads, kind=nn.BatchNorm1d)
         except ValueError as error:
             raise RecipeError(f"backbone.{key}: {error}") from None
         if count and (rows % count or rows < 2 * count):
@@ -123,6 +124,17 @@ def settle_statistics(method: Method, recipe: Recipe) -> None:
                 f"backbone.{key} = {policy!r} cuts {rows} images (batch / accumulate) into {count} groups: "
                 f"choose a batch that is a multiple of {count} and at least {2 * count}"
             )
+    if policies[-1][1] in ("global", "local") and world() == 1 and _shuffled_for_nothing(method, copies):
+        say(
+            "method.shuffle has no effect on one process with BatchNorm over the whole batch, and keys may leak "
+            "through it: use backbone.statistics=split:8"
+        )
+
+
+def _shuffled_for_nothing(method: Method, copies: Sequence[nn.Module]) -> bool:
+    """Whether keys are shuffled between groups of batch statistics that do not exist."""
+    norms = (layer for part in copies for layer in part.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm))
+    return bool(getattr(method, "shuffle", False)) and any(norms)
 
 
 def build_part(value: Any, dim: int, annotation: Any, recipe: Recipe, images: int, say: Callable[[str], None]) -> Any:

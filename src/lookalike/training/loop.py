@@ -62,6 +62,11 @@ def train(run: Training, epochs: float) -> None:
     Raises NonFinite after three non-finite steps in a row, Stopped where `run.stop` asked for it; in both cases
     the newest checkpoint is whole and good.
     """
+    with torch.random.fork_rng([run.runtime.device] if run.runtime.device.type == "cuda" else []):
+        _train(run, epochs)  # the global random numbers are the caller's again afterwards
+
+
+def _train(run: Training, epochs: float) -> None:
     run.runtime.place(run.method)
     stretches = timeline(run.method.plan(epochs), size=run.streams.size, batch=run.streams.batch)
     learnable = {name: p for name, p in run.method.named_parameters() if p.requires_grad}
