@@ -46,7 +46,8 @@ def pretrain(
     overrides: dotted "key=value"; backbone, epochs, batch and seed are short for some of them.
     out: the run folder (default runs/<method>-<n>). init: timm:NAME, FILE.safetensors or a run folder to start from.
     label_spec: "folders", "cls", "json:FIELD", "column:NAME", a CSV file; watched only, unless the method learns so.
-    Sets torch's number of threads. Raises ValueError in one sentence for what a user can mend, loop.Stopped after a signal (saved, to be resumed).
+    Torch's number of threads becomes the recipe's.
+    Raises ValueError in one sentence for what a user can mend, loop.Stopped after a signal (saved, to be resumed).
     """
     asked = {"backbone.name": backbone, "epochs": epochs, "batch": batch, "seed": seed}
     given = [f"{key}={value}" for key, value in asked.items() if value is not None]
