@@ -168,7 +168,8 @@ class Case:
 ALIKE, FLAT, UNIFORM = "have collapsed: all images look alike", "to a few dimensions", "The loss stays at"
 ABOVE, ZERO, BROKEN_STEPS = "far above", "are told apart without effort", "were NaN or infinite in 3 steps in a row"
 BROKEN = (
-    Case("learning rate x 100", "moco", (ALIKE, UNIFORM, BROKEN_STEPS), ("optimizer.rate=0.3",), norm=False),
+    # x 100 does not do it: AdamW with momentum keys, like BatchNorm, bears that
+    Case("learning rate x 1000", "moco", (ALIKE, UNIFORM, BROKEN_STEPS), ("optimizer.rate=3",), norm=False),
     Case("no stop-gradient", "byol", (ALIKE,), spoil=both_sides),
     Case("neither predictor nor momentum", "byol", (ALIKE,), spoil=without_predictor),
     Case("temperature near 0", "simclr", (ABOVE, BROKEN_STEPS), ("method.temperature=0.0001",)),

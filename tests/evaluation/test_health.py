@@ -162,8 +162,17 @@ def test_one_good_reading_breaks_the_row_and_rising_readings_are_no_collapse():
 def test_a_high_loss_that_falls_is_no_alarm():
     high = history(12, loss=7.0)
     assert diagnose(high) is not None
-    falling = [Reading(**{**vars(r), "loss": 9.0 - 0.2 * n}) for n, r in enumerate(high)]
-    assert diagnose(falling) is None
+    falling = [Reading(**{**vars(r), "loss": 9.0 - 0.25 * n}) for n, r in enumerate(high)]
+    assert diagnose(falling) is None  # from 7.1 to 6.4
+    settling = [Reading(**{**vars(r), "loss": 6 + 1 / (1 + n)}) for n, r in enumerate(high)]
+    assert diagnose(settling).cause == "uniform loss"  # it falls towards 6, and no further
+    huge = [Reading(**{**vars(r), "loss": 4000.0 - 200 * n}) for n, r in enumerate(high)]
+    assert diagnose(huge).cause == "loss above uniform"
+
+
+def test_a_spread_that_hardly_rises_is_a_collapse():
+    rising = [Reading(**{**vars(r), "spread": 0.002 * n, "cosine": 0.9999}) for n, r in enumerate(history(12))]
+    assert diagnose(rising).cause == "complete collapse"
 
 
 def test_nothing_counts_while_the_learning_rate_rises():

@@ -25,6 +25,8 @@ ODD_TEXT = st.sampled_from(
     ["", " ", "auto", "nan", "1e400", "-1", "0x10", "null", "yes", "resnet18", "split:0", "split:-3", "split:x", "cpu"]
 )
 NUMBERS = st.one_of(
+    st.sampled_from([1, 2, 4, 8, 16, 32, 64, 0.1, 0.5, 0.9, 1.5]),  # of which most are possible somewhere
+    st.integers(1, 70),
     st.integers(-3, 70),
     st.integers(min_value=-(10**40), max_value=10**40),
     st.sampled_from([2**31, 2**63 - 1, 2**63, 2**64, 10**9, 10**12]),

@@ -26,7 +26,8 @@ RANK = 0.05  # of D, and of N / 2 where that is less: the rank of N rows is at m
 PINNED = 0.005  # of the uniform loss
 ABOVE = 1.5  # times the uniform loss
 ZERO = 0.01  # of the uniform loss
-RECOVERING, NEAR = 1.05, 0.25  # how much a measure must rise, and the share of its limit that it must have reached
+RECOVERING, AHEAD = 1.05, 2  # least rise of a measure, and how often as much must bring it to its limit
+BELOW = 0.95  # of the uniform loss: a loss that is as low has left it
 
 
 class Health(TypedDict):
@@ -138,9 +139,7 @@ def diagnose(readings: Sequence[Reading], *, warmup: int = 100, patience: int = 
 
 @dataclass(frozen=True, kw_only=True)
 class Cause:
-    """holds: in one reading; measure: what rises when a net leaves this state, about 1 where it has; sentence:
-    formatted with a reading.
-    """
+    """holds: in one reading; sentence: formatted with a reading; measure: rises to 1 when a net leaves this state."""
 
     name: str
     holds: Callable[[Reading], bool]
@@ -158,14 +157,15 @@ def _rank(r: Reading) -> float:
 
 
 def _recovers(cause: Cause, last: Sequence[Reading]) -> bool:
-    """Whether the measure is on its way: higher in the last two readings than in the first two, and not far off.
+    """Whether the measure rises from the first two readings to the last two, and at this pace soon reaches its limit.
 
     Two, because the loss of a reading is that of one batch.
     """
     if cause.measure is None:
         return False
     values = [cause.measure(r) for r in last]
-    return values[-1] > NEAR and sum(values[-2:]) > RECOVERING * sum(values[:2])
+    first, now = sum(values[:2]) / len(values[:2]), sum(values[-2:]) / len(values[-2:])
+    return now > RECOVERING * first and now + AHEAD * (now - first) > 1
 
 
 def _over(r: Reading) -> float:
@@ -206,14 +206,14 @@ CAUSES = (
     Cause(
         name="loss above uniform",
         holds=lambda r: _over(r) > ABOVE,
-        measure=_under,
+        measure=lambda r: ABOVE * _under(r),
         sentence="The loss is {r.loss:.3g}, far above {r.uniform:.3f}, which it would be if all images looked alike. "
         "Raise the temperature (method.temperature), or lower the learning rate (optimizer.rate).",
     ),
     Cause(
         name="uniform loss",
         holds=lambda r: _over(r) > 1 - PINNED,
-        measure=_under,
+        measure=lambda r: BELOW * _under(r),
         sentence="The loss stays at {r.loss:.3f}, and it would be {r.uniform:.3f} if all images looked alike: a "
         "positive looks like any other key. Lower the learning rate (optimizer.rate), the weight decay or the "
         "temperature (method.temperature); check that both views show the same image, and that the images differ.",
