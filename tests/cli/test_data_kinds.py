@@ -6,8 +6,10 @@ import shutil
 import tarfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 from command import TINY, lookalike, mistake
+from PIL import Image
 
 import lookalike as la
 
@@ -60,6 +62,29 @@ def test_workers_read_shards_as_the_process_itself_does(finished, shards):
     said = lookalike("pretrain", shards, *TINY, "--out", "run", "runtime.workers=2", "data.cache=false")
     assert said.code == 0, said.err
     assert weights(Path("run")) == weights(finished)
+
+
+def test_pixels_that_do_not_fit_into_memory_are_kept_in_a_file(finished, photos, monkeypatch):
+    monkeypatch.setattr("lookalike.api.assembly.available_memory", lambda: 0)
+    for run in ("one", "two"):
+        said = lookalike("pretrain", photos, *TINY, "--out", run, "data.store=pixels")
+        assert said.code == 0, said.err
+        assert ("decoded pixels taken from pixels/" in said.err) == (run == "two")
+        assert weights(Path(run)) == weights(finished)
+    Path("file").touch()
+    text = mistake("pretrain", photos, *TINY, "--out", "three", "data.store=file/pixels")
+    assert text.startswith("decoded pixels cannot be kept in file/pixels (Not a directory): choose another folder")
+
+
+def test_large_photos_may_be_decoded_small(tmp_path):
+    (tmp_path / "large").mkdir()
+    for number in range(32):
+        pixels = np.random.default_rng(number).integers(0, 256, (3, 4, 3), dtype=np.uint8)
+        Image.fromarray(pixels).resize((400, 300)).save(tmp_path / "large" / f"{number:02}.jpg")
+    said = lookalike("pretrain", "large", *TINY, "--out", "run", "data.scaled_to=75")
+    assert said.code == 0, said.err
+    rule = lookalike("pretrain", "large", "--dry-run", "data.scaled_to=75", "epochs=0.5")
+    assert "images are 75 pixels" in rule.out
 
 
 def test_a_shard_that_is_damaged_inside_counts_as_unreadable_images(shards):

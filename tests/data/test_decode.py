@@ -441,3 +441,35 @@ def test_odd_names_stay_on_one_line(tmp_path):
 def test_the_error_crosses_process_borders():
     error = copy.copy(Unreadable("a.jpg", "why"))  # by the protocol that carries errors between processes
     assert (error.path, error.reason, str(error)) == ("a.jpg", "why", "a.jpg cannot be read: why")
+
+
+def photo(width: int, height: int, **options) -> bytes:
+    """A smooth picture, as a JPEG."""
+    small = Image.fromarray(noise(height // 40, width // 40, 3))
+    return saved(small.resize((width, height), Image.Resampling.BICUBIC), "JPEG", quality=95, **options)
+
+
+@pytest.mark.parametrize(
+    ("scaled_to", "shape"), [(None, (480, 640)), (400, (480, 640)), (240, (240, 320)), (100, (120, 160)), (7, (60, 80))]
+)
+def test_a_jpeg_may_be_decoded_small_down_to_a_shorter_side(scaled_to, shape):
+    data = photo(640, 480)
+    pixels = decode(data, scaled_to=scaled_to)
+    assert pixels.shape == (3, *shape)
+    assert size(data, scaled_to=scaled_to) == shape
+    exact = Image.open(io.BytesIO(data)).resize(shape[::-1], Image.Resampling.BOX)
+    assert (pixels.permute(1, 2, 0).float() - torch.from_numpy(np.array(exact))).abs().mean() < 1
+
+
+def test_scaling_minds_the_turn_and_leaves_other_formats_and_small_images_alone():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = photo(640, 480, exif=exif)
+    assert decode(turned, scaled_to=120).shape == (3, 160, 120)
+    assert size(turned, scaled_to=120) == (160, 120)
+    png = saved(Image.fromarray(noise(64, 64, 3)), "PNG")
+    assert equal(decode(png, scaled_to=8), decode(png))
+    small = photo(80, 40)
+    assert equal(decode(small, scaled_to=40), decode(small))
+    gray = saved(Image.fromarray(noise(64, 64)), "JPEG")
+    assert decode(gray, scaled_to=16, channels=1).shape == (1, 16, 16)

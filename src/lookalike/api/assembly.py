@@ -8,9 +8,9 @@ import torch
 
 from lookalike.api.folder import RunFolder
 from lookalike.api.probes import HealthProbe, KnnProbe
-from lookalike.data import Cached, Images, Skipped, Skips, Unreadable, available_memory, cached, labels
+from lookalike.data import Cached, Images, Skipped, Skips, Unreadable, available_memory, cached, labels, stored
 from lookalike.data.cache import SHARE
-from lookalike.functional.collectives import rank, world
+from lookalike.functional.collectives import agree, rank, world
 from lookalike.modules import Encoder, load_weights
 from lookalike.recipes import (
     Recipe,
@@ -176,12 +176,26 @@ def watching(recipe: Recipe, streams: Streams, metrics: Metrics | None, device: 
 
 
 def keep_in_memory(source: Images, recipe: Recipe, line: Line) -> Images:
-    """The images decoded once, where they fit and the recipe wants it; every process holds a copy of its own."""
+    """The images decoded once, where they fit and the recipe wants it; every process holds a copy of its own.
+
+    What does not fit goes into a file of the folder `data.store`, if there is one, which all processes share.
+    """
     if recipe.data.cache is False:
         return source
     limit = int(SHARE * available_memory() / world())
     with line.track(f"Decoding {len(source):,} images", len(source)) as advance:
-        return cached(source, limit_bytes=limit, on_progress=steps_of(advance))
+        found = cached(source, limit_bytes=limit, on_progress=steps_of(advance))
+        if isinstance(found, Cached) or recipe.data.store is None:
+            return found
+        first, failure = None, None
+        try:
+            if rank() == 0:
+                first = stored(source, recipe.data.store, on_progress=steps_of(advance), say=line.say)
+        except ValueError as error:
+            failure = error
+        if not agree(failure is None):
+            raise failure or ValueError("decoded pixels cannot be kept: the first process says why")
+    return stored(source, recipe.data.store) if first is None else first
 
 
 def start_from(encoder: Encoder, init: str) -> None:

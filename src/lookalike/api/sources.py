@@ -4,29 +4,36 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from lookalike.data import Images, open_source
+from lookalike.data import Images, Scalable, open_source
 from lookalike.recipes import Data, asked
 from lookalike.training.progress import SECONDS, Line
 
 
 def opened(data: Any, settings: Data, line: Line) -> Images:
     """The images of `data`. Raises ValueError as `data.open_source` does."""
-    return open_source(
+    source = open_source(
         data,
         channels=settings.channels,
         column=settings.column,
         download=settings.download,
         on_progress=_heard(line),
     )
+    if settings.scaled_to is not None:
+        if not isinstance(source, Scalable):
+            raise ValueError("data.scaled_to is for files, and these images are decoded already: leave it out")
+        source.scaled_to = settings.scaled_to
+    return source
 
 
 def opened_early(data: Any, overrides: Sequence[str], line: Line) -> Images:
     """The images of `data` before there is a recipe, which is chosen by looking at them."""
     column, download = asked(overrides, "data.column"), asked(overrides, "data.download")
+    scaled_to = asked(overrides, "data.scaled_to")
     settings = Data(
         channels=1 if asked(overrides, "data.channels") == 1 else 3,
         column=None if column is None else str(column),
         download=None if download is None else str(download),
+        scaled_to=scaled_to if isinstance(scaled_to, int) and scaled_to > 0 else None,  # a mistake is named later
     )
     return opened(data, settings, line)
 

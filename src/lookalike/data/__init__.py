@@ -3,7 +3,7 @@
 from lookalike.data.cache import Cached, cached, pixels
 from lookalike.data.decode import Unreadable, decode, size
 from lookalike.data.hub import Rows
-from lookalike.data.images import Files, Folder, Images, Listing, Source
+from lookalike.data.images import Files, Folder, Images, Listing, Scalable, Source
 from lookalike.data.labels import Labelled, labelled, labels
 from lookalike.data.memory import available_memory
 from lookalike.data.opening import address, open_source
@@ -16,6 +16,7 @@ from lookalike.data.skipped import (
     read_or_next,
     replace_unreadable,
 )
+from lookalike.data.stored import stored
 from lookalike.data.uris import Uris
 from lookalike.data.wrapped import Wrapped
 
@@ -28,6 +29,7 @@ __all__ = [
     "Labelled",
     "Listing",
     "Rows",
+    "Scalable",
     "Shards",
     "Skipped",
     "Skips",
@@ -47,4 +49,5 @@ __all__ = [
     "read_or_next",
     "replace_unreadable",
     "size",
+    "stored",
 ]

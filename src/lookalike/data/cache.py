@@ -109,22 +109,21 @@ def cached(
     (then progress starts anew), all headers are read first, so that nothing is held twice.
     """
     limit = int(SHARE * available_memory()) if limit_bytes is None else limit_bytes
-    sizes = [size for index in evenly(len(source), probe) if (size := _size(source, index))]
+    sizes = [size for index in evenly(len(source), probe) if (size := size_of(source, index))]
     mean = sum(height * width for height, width in sizes) / max(1, len(sizes))
     if not sizes or source.channels * mean * len(source) > limit:
         return source
-    with _threads(source, workers) as parallel:
+    with threads(source, workers) as parallel:
         if len(set(sizes)) == 1:
             sizes_N2 = torch.tensor(sizes[:1]).repeat(len(source), 1)
-            cache = _decoded(source, sizes_N2, parallel, on_progress)
+            cache = decoded(source, sizes_N2, parallel, on_progress)
             if not any(isinstance(failure, _Changed) for failure in cache.failures.values()):
                 return cache
             del cache
-        every = parallel(lambda index: _size(source, index) or (0, 0), range(len(source)))
-        sizes_N2 = torch.tensor(list(every))
+        sizes_N2 = sizes_of(source, parallel)
         if source.channels * int(sizes_N2.prod(1).sum()) > limit:
             return source
-        return _decoded(source, sizes_N2, parallel, on_progress, settled=True)
+        return decoded(source, sizes_N2, parallel, on_progress, settled=True)
 
 
 def pixels(source: Source, index_B: Int64[Tensor, "B"]) -> UInt8[Tensor, "B C *size"] | list[Tensor]:
@@ -143,11 +142,17 @@ class _Changed(Unreadable):
     """An image of another size than was foreseen."""
 
 
-def _decoded(
-    source: Images, sizes_N2: Tensor, parallel: Map, on_progress: Progress | None, settled: bool = False
+def decoded(
+    source: Images,
+    sizes_N2: Tensor,
+    parallel: Map,
+    on_progress: Progress | None,
+    settled: bool = False,
+    buffer_T: Tensor | None = None,
 ) -> Cached:
-    """A cache of images of these sizes, filled; if these are a guess, up to the first image that differs."""
-    buffer_T = torch.empty(source.channels * int(sizes_N2.prod(1).sum()), dtype=torch.uint8)
+    """A cache of images of these sizes, filled; if these are a guess (not settled), up to the first that differs."""
+    if buffer_T is None:
+        buffer_T = torch.empty(source.channels * int(sizes_N2.prod(1).sum()), dtype=torch.uint8)
     cache = Cached(source, buffer_T, sizes_N2, {})
     tasks = [range(start, min(start + TASK, len(source))) for start in range(0, len(source), TASK)]
     for task, failures in zip(tasks, parallel(lambda task: _decode_into(cache, task), tasks), strict=True):
@@ -172,7 +177,12 @@ def _decode_into(cache: Cached, task: range) -> dict[int, Unreadable]:
     return failures
 
 
-def _size(source: Images, index: int) -> tuple[int, int] | None:
+def sizes_of(source: Images, parallel: Map) -> Int64[Tensor, "N 2"]:
+    """(height, width) of every image, by the headers; (0, 0) where that cannot be read."""
+    return torch.tensor(list(parallel(lambda index: size_of(source, index) or (0, 0), range(len(source)))))
+
+
+def size_of(source: Images, index: int) -> tuple[int, int] | None:
     try:
         return source.size(index)
     except Unreadable:
@@ -180,8 +190,8 @@ def _size(source: Images, index: int) -> tuple[int, int] | None:
 
 
 @contextmanager
-def _threads(source: Images, workers: int | None) -> Iterator[Map]:
-    """A `map` that keeps order, over threads where the source allows it."""
+def threads(source: Images, workers: int | None) -> Iterator[Map]:
+    """Gives a `map` that keeps order, over threads where the source allows it."""
     count = min(32, os.cpu_count() or 1) if workers is None else workers
     if count <= 1 or not source.concurrent:
         yield map

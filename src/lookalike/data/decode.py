@@ -101,8 +101,12 @@ def decode(
     max_pixels: int = 64_000_000,
     max_side: int = 20_000,
     max_bytes: int = 50_000_000,
+    scaled_to: int | None = None,
 ) -> UInt8[Tensor, "{channels} H W"]:
     """The pixels of a file or of its bytes, as the head of this file defines them.
+
+    scaled_to: a JPEG is decoded at a half, a quarter or an eighth of its size while its shorter side keeps at least so
+    many pixels: up to four times as fast, and other pixels than an exact decoder's. None: exact.
 
     The limits are checked before anything is decoded: bytes by the file's length, sides and pixels by its header. (A
     `max_pixels` above twice PIL.Image.MAX_IMAGE_PIXELS has no effect: Pillow refuses first.) Only regular files are
@@ -116,6 +120,7 @@ def decode(
         if len(data) > max_bytes:
             raise ValueError(_too_long(len(data), max_bytes))
         opened = _open(_Bytes(data), max_pixels, max_side)
+        _scale(opened, scaled_to)
         _demand_affordable(opened, data)
         if opened.format == "PPM" and opened.tile and opened.tile[0][0] in CODECS:
             return with_channels(from_netpbm(opened, data), channels)
@@ -129,10 +134,12 @@ def size(
     max_pixels: int = 64_000_000,
     max_side: int = 20_000,
     max_bytes: int = 50_000_000,
+    scaled_to: int | None = None,
 ) -> tuple[int, int]:
     """(height, width) that `decode` would give of a file or of its bytes, from the header alone. Raises Unreadable."""
     with _reasons(path), _regular_file(path, max_bytes) as file:
         opened = _open(file, max_pixels, max_side)
+        _scale(opened, scaled_to)
         width, height = opened.size
         # Pillow gives the size of a TIFF after its turn, of all others before it.
         turned = opened.format != "TIFF" and orientation(opened) >= 5
@@ -197,6 +204,13 @@ def _open(file: File, max_pixels: int, max_side: int) -> ImageFile.ImageFile:
     image = Image.open(file, formats=FORMATS)
     _demand_size(*image.size, max_pixels, max_side)
     return image
+
+
+def _scale(image: ImageFile.ImageFile, scaled_to: int | None) -> None:
+    """Has a JPEG decoded small: Pillow takes the largest reduction that leaves as many pixels as are asked for."""
+    if scaled_to is not None and image.format == "JPEG":
+        short = min(image.size)
+        image.draft(None, (-(-image.width * scaled_to // short), -(-image.height * scaled_to // short)))
 
 
 def _demand_affordable(image: ImageFile.ImageFile, data: bytes) -> None:

@@ -31,6 +31,7 @@ class Rows:
     """
 
     concurrent = True
+    scaled_to: int | None = None  # may be set: see `decode`
     labels = None
 
     def __init__(self, dataset: Any, *, channels: int = 3, column: str | None = None) -> None:
@@ -46,14 +47,14 @@ class Rows:
 
     def read(self, index: int) -> UInt8[Tensor, "C H W"]:
         with told_as(self.name(index)):
-            return decode(self._image(index), channels=self.channels)
+            return decode(self._image(index), channels=self.channels, scaled_to=self.scaled_to)
 
     def name(self, index: int) -> str:
         return str(index)
 
     def size(self, index: int) -> tuple[int, int]:
         with told_as(self.name(index)):
-            return size(self._image(index))
+            return size(self._image(index), scaled_to=self.scaled_to)
 
     def identity(self) -> str:
         """A hash over the column's name, the byte sizes of all images and the bytes of at most 64, evenly spaced."""

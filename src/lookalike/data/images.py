@@ -56,6 +56,13 @@ class Images(Source, Protocol):
         ...
 
 
+@runtime_checkable
+class Scalable(Protocol):
+    """A source that decodes files, and may decode them small: see `decode`."""
+
+    scaled_to: int | None
+
+
 class Files:
     """Image files below a root, by name; nothing is opened before it is read.
 
@@ -63,6 +70,7 @@ class Files:
     """
 
     concurrent = True
+    scaled_to: int | None = None  # may be set: see `decode`
 
     def __init__(
         self,
@@ -82,13 +90,13 @@ class Files:
         return os.path.join(self.root, self.names[index])  # an absolute name stands for itself
 
     def read(self, index: int) -> UInt8[Tensor, "C H W"]:
-        return decode(self.path(index), channels=self.channels)
+        return decode(self.path(index), channels=self.channels, scaled_to=self.scaled_to)
 
     def name(self, index: int) -> str:
         return self.names[index]
 
     def size(self, index: int) -> tuple[int, int]:
-        return size(self.path(index))
+        return size(self.path(index), scaled_to=self.scaled_to)
 
     def identity(self) -> str:
         """A hash over names and byte sizes, in order: one `stat` a file.

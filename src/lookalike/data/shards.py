@@ -34,6 +34,7 @@ class Shards:
     """
 
     concurrent = True
+    scaled_to: int | None = None  # may be set: see `decode`
     labels = None
 
     def __init__(
@@ -56,7 +57,7 @@ class Shards:
 
     def read(self, index: int) -> UInt8[Tensor, "C H W"]:
         with told_as(self.name(index)):
-            return decode(self._image(index), channels=self.channels)
+            return decode(self._image(index), channels=self.channels, scaled_to=self.scaled_to)
 
     def name(self, index: int) -> str:
         title = self.titles[self.index.shard[index]]
@@ -64,7 +65,7 @@ class Shards:
 
     def size(self, index: int) -> tuple[int, int]:
         with told_as(self.name(index)):
-            return size(self._image(index))
+            return size(self._image(index), scaled_to=self.scaled_to)
 
     def identity(self) -> str:
         """A hash over the names of shards and images and the images' byte sizes, in order; not over where they lie."""

@@ -22,6 +22,7 @@ class Uris:
     """
 
     concurrent = True
+    scaled_to: int | None = None  # may be set: see `decode`
     labels = None
 
     def __init__(self, names: Sequence[str], *, root: str = "", channels: int = 3, download: str | None = None) -> None:
@@ -40,14 +41,14 @@ class Uris:
 
     def read(self, index: int) -> UInt8[Tensor, "C H W"]:
         with told_as(self.name(index)):
-            return decode(self._image(index), channels=self.channels)
+            return decode(self._image(index), channels=self.channels, scaled_to=self.scaled_to)
 
     def name(self, index: int) -> str:
         return self.names[index]
 
     def size(self, index: int) -> tuple[int, int]:
         with told_as(self.name(index)):
-            return size(self._image(index))
+            return size(self._image(index), scaled_to=self.scaled_to)
 
     def identity(self) -> str:
         """A hash over all names, in order, and the lengths of at most 64 files, evenly spaced."""

@@ -185,6 +185,10 @@ class Data(Section):
     """Which image of a sample, where it has several: a column of a data set, an extension in tar files, or each."""
     download: str | None = None
     """Folder that keeps copies of files behind URIs; null: they are read over the network each time."""
+    store: str | None = None
+    """Folder that keeps decoded pixels which do not fit into memory; null: images are decoded in every epoch."""
+    scaled_to: int | None = Field(default=None, gt=0, le=WIDEST)
+    """Shorter side down to which large JPEG files may be decoded small, which is faster; null: exact pixels."""
 
 
 class Recipe(Section):
