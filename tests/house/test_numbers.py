@@ -1,4 +1,4 @@
-"""The numbers in README and on the method pages are those of the result file they name, digit by digit."""
+"""The numbers in README, on the method pages and in the recipes of the bench are those of the result file they name, digit by digit."""
 
 import json
 import re
@@ -6,6 +6,8 @@ import sys
 
 import pytest
 from sources import REPOSITORY
+
+from lookalike.recipes.load import header
 
 sys.path.insert(0, str(REPOSITORY / "benchmarks"))
 from tables import NAMES, table
@@ -24,5 +26,9 @@ def test_a_page_holds_the_numbers_of_its_result_file(method: str):
     page = (REPOSITORY / "docs" / "methods" / f"{method}.md").read_text().partition("## Our numbers")[2]
     (file,) = set(re.findall(r"benchmarks/results/quality-[\d-]+\.json", page))
     trained = json.loads((REPOSITORY / file).read_text())["methods"][method]["test"]["trained"]
+    claim = header(f"{method}_bench")["claim"]
+    assert file in claim
     for scores in trained.values():
-        assert f"{scores['mean']:.1f} ± {scores['sd']:.1f}" in page
+        number = f"{scores['mean']:.1f} ± {scores['sd']:.1f}"
+        assert number in page
+        assert number in claim
