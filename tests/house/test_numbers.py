@@ -1,4 +1,4 @@
-"""The numbers in README, on the method pages and in the recipes of the bench are those of the result file they name, digit by digit."""
+"""The numbers in README, on method pages and in recipes of the bench are those of the result file, digit by digit."""
 
 import json
 import re

@@ -40,19 +40,12 @@ def test_color_jitter_follows_each_rows_own_order():
     x = photo(3, 24, 24, count=24).float()
     order = torch.stack([torch.randperm(4) for _ in range(24)])
     amounts = torch.stack([AMOUNTS[torch.randint(5, (24,))] for _ in range(3)] + [TURNS[torch.randint(5, (24,))]], 1)
-    ours = ops.color_jitter(x, order, amounts)
+    ours = ops.color_jitter_(x.clone(), order, amounts)
     for row in range(24):
         theirs = x[row] / 255
         for number in order[row].tolist():
             theirs = JITTERS[number](theirs, amounts[row, number].item())
         assert (ours[row] - 255 * theirs).abs().max() < 0.05
-
-
-def test_color_jitter_leaves_its_argument_alone():
-    x = photo(3, 8, 8, count=3).float()
-    before = x.clone()
-    ops.color_jitter(x, torch.tensor([[0, 1, 2, 3], [3, 2, 1, 0], [1, 0, 3, 2]]), torch.full((3, 4), 0.4))
-    assert torch.equal(x, before)
 
 
 def test_grayscale_and_solarize_are_torchvisions():
@@ -157,4 +150,4 @@ def test_color_is_refused_where_there_is_none(channels):
     with pytest.raises(ValueError, match=f"got {channels} channels"):
         ops.grayscale(x)
     with pytest.raises(ValueError, match=f"got {channels} channels"):
-        ops.color_jitter(x, torch.arange(4)[None], torch.ones(1, 4))
+        ops.color_jitter_(x.clone(), torch.arange(4)[None], torch.ones(1, 4))

@@ -11,6 +11,7 @@ from lookalike.api.probes import HealthProbe, KnnProbe
 from lookalike.data import Cached, Images, Skipped, Skips, Unreadable, available_memory, cached, labels, stored
 from lookalike.data.cache import SHARE
 from lookalike.functional.collectives import agree, rank, world
+from lookalike.functional.memory import keep_freed_memory
 from lookalike.modules import Encoder, load_weights
 from lookalike.recipes import (
     Recipe,
@@ -24,7 +25,6 @@ from lookalike.recipes import (
 from lookalike.training.checkpoint import Checkpoints
 from lookalike.training.journal import Journal
 from lookalike.training.loop import Probe, Training
-from lookalike.training.memory import keep_freed_memory
 from lookalike.training.metrics import Metrics
 from lookalike.training.progress import Line, steps_of
 from lookalike.training.runtime import Precision, Runtime

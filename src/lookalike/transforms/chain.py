@@ -1,8 +1,8 @@
 """What a view is made of: a Chain of transforms, each a frozen value that turns uniform numbers into its parameters.
 
 A chain begins with its geometry (RandomResizedCrop, or Resize and CenterCrop), which fixes the size, and goes on with
-changes of the pixels, executed in the order given. `columns` uniform numbers per sample are what a transform draws
-from, whatever the others draw.
+changes of the pixels, executed in the order given; they may write into the pixels they get. `columns` uniform numbers
+per sample are what a transform draws from, whatever the others draw.
 """
 
 import math
@@ -159,7 +159,7 @@ class ColorJitter:
         return self.brightness, self.contrast, self.saturation
 
     def change(self, x_BCHW: Pixels, values: Values) -> Pixels:
-        return ops.color_jitter(x_BCHW.float(), values["order"], values["amounts"])
+        return ops.color_jitter_(x_BCHW.float(), values["order"], values["amounts"])
 
 
 @dataclass(frozen=True)

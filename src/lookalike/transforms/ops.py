@@ -89,10 +89,10 @@ JITTERS: tuple[Callable[[Tensor, Tensor], Tensor], ...] = (brightness_, contrast
 NEUTRAL = (1.0, 1.0, 1.0, 0.0)  # the amounts at which each of the four does nothing
 
 
-def color_jitter(x_BCHW: Pixels, order_B4: Int64[Tensor, "B 4"], amounts_B4: Float[Tensor, "B 4"]) -> Pixels:
+def color_jitter_(x_BCHW: Pixels, order_B4: Int64[Tensor, "B 4"], amounts_B4: Float[Tensor, "B 4"]) -> Pixels:
     """Brightness, contrast, saturation and hue (columns 0 to 3) by the amounts, one after another in each row's order.
 
-    Raises ValueError unless there are 1 or 3 channels.
+    In place. Raises ValueError unless there are 1 or 3 channels.
     """
     if x_BCHW.shape[1] not in (1, 3):
         raise ValueError(
@@ -100,16 +100,15 @@ def color_jitter(x_BCHW: Pixels, order_B4: Int64[Tensor, "B 4"], amounts_B4: Flo
         )
     orders, amounts = order_B4.tolist(), amounts_B4.tolist()
     active = [number for number in range(4) if any(row[number] != NEUTRAL[number] for row in amounts)]
-    jittered = x_BCHW.clone()
     for place in range(4):
         for number in active:
             rows = [row for row, order in enumerate(orders) if order[place] == number]
             if len(rows) == len(orders):
-                JITTERS[number](jittered, amounts_B4[:, number])
+                JITTERS[number](x_BCHW, amounts_B4[:, number])
             elif rows:
                 at = torch.tensor(rows, device=x_BCHW.device)
-                jittered[at] = JITTERS[number](jittered[at], amounts_B4[rows, number])
-    return jittered
+                x_BCHW[at] = JITTERS[number](x_BCHW[at], amounts_B4[rows, number])
+    return x_BCHW
 
 
 def grayscale(x_BCHW: Pixels) -> Pixels:
@@ -139,8 +138,7 @@ def gaussian_blur(x_BCHW: Pixels, sigma_B: PerRow, kernel: int | None = None) ->
     wide = F.pad(x_BCHW, (reach, reach, 0, 0), mode="reflect")
     across = _symmetric_sum(wide.reshape(rows, -1), weights_BR, 1).view(rows, channels, height, -1)[..., :width]
     tall = F.pad(across, (0, 0, reach, reach), mode="reflect")
-    down = _symmetric_sum(tall.reshape(rows, -1), weights_BR, width).view(rows, channels, -1, width)[:, :, :height]
-    return down.contiguous()
+    return _symmetric_sum(tall.reshape(rows, -1), weights_BR, width).view(rows, channels, -1, width)[:, :, :height]
 
 
 def solarize(x_BCHW: Pixels, threshold: float) -> Pixels:

@@ -18,6 +18,7 @@ from jaxtyping import Float, Int64, Shaped, UInt8
 from torch import Tensor
 
 from lookalike.functional import random
+from lookalike.functional.memory import keep_freed_memory
 from lookalike.transforms.chain import Chain, Change, Geometry, HorizontalFlip, Resize, Sizes, Values
 from lookalike.transforms.geometry import Region, resample
 from lookalike.transforms.ops import rounded
@@ -36,6 +37,7 @@ class Parameters:
 class Views:
     """A view plan, name -> Chain, and how its views are drawn and rendered.
 
+    On Linux it has the process keep the memory that rendering frees: see functional.memory.
     Raises ValueError where the plan or a chain is empty, where a chain does not begin with the geometry that fixes
     its size, and where geometry comes after a change of pixels.
     """
@@ -43,6 +45,7 @@ class Views:
     def __init__(self, plan: Mapping[str, Chain]) -> None:
         if not plan or not all(plan):
             raise ValueError(f"a view plan maps at least one name to a chain and no name is empty, got {list(plan)}")
+        keep_freed_memory()
         self.plan = dict(plan)
         self._parts = {name: _parts(name, chain) for name, chain in plan.items()}
 
@@ -117,15 +120,16 @@ def _changed(pixels_BCHW: Tensor, changes: Sequence[Change], drawn: Sequence[Val
     """The changes one after another, each on the rows where it applies; may write into its argument."""
     x = pixels_BCHW
     for change, values in zip(changes, drawn, strict=True):
-        rows = values["applies"].nonzero()[:, 0]
-        if len(rows) == 0:
+        rows = [row for row, applies in enumerate(values["applies"].tolist()) if applies]
+        if not rows:
             continue
         if not isinstance(change, HorizontalFlip):
             x = x.float()
         if len(rows) == len(x):
             x = change.change(x, values)
         else:
-            x[rows] = change.change(x[rows], _at(rows, values))
+            at = torch.tensor(rows, device=x.device)
+            x[at] = change.change(x[at], _at(at, values))
     return x if x.dtype == torch.uint8 else rounded(x)
 
 

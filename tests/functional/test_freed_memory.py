@@ -10,7 +10,7 @@ PAGES = 64_000_000 // 4096  # of one step
 STEPS = """
 import resource, sys
 import torch
-from lookalike.training.memory import keep_freed_memory
+from lookalike.functional.memory import keep_freed_memory
 kept = keep_freed_memory() if sys.argv[1] == "keep" else False
 
 def step():
