@@ -148,11 +148,15 @@ def draw(rows: dict, leaked: dict, path: Path) -> None:
         (axes[1, 0], "batch", "peak_megabytes", "images per batch", "peak memory, MB"),
     )
     for axis, name, value, across, up in plots:
-        axis.plot([row[name] for row in rows[name]], [row[value] for row in rows[name]], "o-")
-        axis.set(xlabel=across, ylabel=up, xscale="log", ylim=(0, None))
+        places, heights = [row[name] for row in rows[name]], [row[value] for row in rows[name]]
+        axis.plot(places, heights, "o-")
+        axis.set(xlabel=across, ylabel=up, xscale="log", ylim=(0, 1.15 * max(heights)))
+        axis.set_xticks(places, [f"{place:,}" for place in places])
+        axis.minorticks_off()
         axis.grid(alpha=0.3)
-    axes[1, 1].plot([r[0] for r in leaked["read"]], [r[1] / 2**20 for r in leaked["read"]])
-    axes[1, 1].set(xlabel="step", ylabel="resident memory, MB", ylim=(0, None))
+    resident_megabytes = [r[1] / 2**20 for r in leaked["read"]]
+    axes[1, 1].plot([r[0] for r in leaked["read"]], resident_megabytes)
+    axes[1, 1].set(xlabel="step", ylabel="resident memory, MB", ylim=(0, 1.15 * max(resident_megabytes)))
     axes[1, 1].set_title(f"{leaked['bytes_per_step']:.0f} bytes a step", fontsize=10)
     axes[1, 1].grid(alpha=0.3)
     figure.savefig(path, dpi=110)
