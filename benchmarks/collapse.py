@@ -1,9 +1,10 @@
-"""Collapse: thirteen ways to spoil training, each to be named within 200 steps, and ten healthy runs to be left alone.
+"""Collapse: thirteen ways to spoil training, each to be named within 200 steps, and eleven runs to be left alone.
 
     python benchmarks/collapse.py            # one thread; writes benchmarks/results/collapse-<date>.json
 
 Each case is a run of 512 made-up patterns of 16 pixels: recipe, views, loop and probes are the library's, the network
-is a tiny one. What no recipe can spoil (a stop-gradient, a queue that is never fed) is spoiled in the method.
+is a tiny one. What no recipe can spoil (a stop-gradient, a queue that is never fed) is spoiled in the method. Two of
+the thirteen are refused before the first step: a single image, and fewer images than a batch.
 """
 
 import argparse

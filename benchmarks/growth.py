@@ -2,9 +2,9 @@
 
     python benchmarks/growth.py [--seconds 10]
 
-Each point is a process of its own: the quarter-width ResNet-18 on 32 pixels of noise, SimCLR (MoCo where a queue grows)
-at batch 128. The leak test trains the smallest recipe at 8 pixels and reads resident memory and open files as it goes.
-Writes benchmarks/results/growth-<date>.json and .png.
+Each point is a process of its own and about 60 steps: the quarter-width ResNet-18 on 32 pixels of noise, SimCLR (MoCo
+where a queue grows) at batch 128; decoding and the start are apart. The leak test trains at 8 pixels and reads resident
+memory and open files as it goes. Writes benchmarks/results/growth-<date>.json and .png.
 """
 
 import argparse

@@ -3,9 +3,10 @@
     pip install lightly
     python benchmarks/peers.py [--seconds 8] [--rounds 3] [--only views,train]
 
-Both libraries take turns, `rounds` times; a ratio is that of the medians, and the spread of the pairs stands beside it.
-"bare" is forward and backward of the same network without views or loss: what the hardware gives at most. Views and
-decoding use one thread, training all of them. Writes benchmarks/results/peers-<date>.json.
+Views of both end as normalized floats. Both libraries take turns, `rounds` times; a ratio is that of the medians, and
+the spread of the pairs stands beside it. "bare" is forward and backward of the same network without views or loss: what
+the hardware gives at most. Views and decoding use one thread, training all of them.
+Writes benchmarks/results/peers-<date>.json.
 """
 
 import argparse
@@ -19,11 +20,11 @@ from itertools import cycle
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from lookalike.api.assembly import Job, assemble, settle
 from lookalike.data import decode, open_source
-from lookalike.modules import backbone
+from lookalike.modules import Encoder, backbone
 from lookalike.recipes import load
 from lookalike.training.loop import Stopped, train
 from lookalike.training.progress import Line
@@ -93,10 +94,12 @@ def paired(ours: Rate, theirs: Rate, seconds: float, rounds: int) -> dict[str, o
 def view_work(size: int, images: list[Image.Image], blur: bool, strength: float) -> tuple[Rate, Rate]:
     views, index = Views(simclr(size, strength=strength, blur=blur)), torch.arange(len(images))
     pixels, epochs = [tensor(image) for image in images], iter(range(10**9))
+    encoder = network()
     theirs = SimCLRTransform(input_size=size, cj_strength=strength, gaussian_blur=0.5 if blur else 0.0)
 
     def mine() -> int:
-        return sum(len(x) for x in views.render(pixels, views.draw(index, seed=0, epoch=(0, next(epochs)))).values())
+        drawn = views.render(pixels, views.draw(index, seed=0, epoch=(0, next(epochs))))
+        return sum(normalized(encoder, x) for x in drawn.values())
 
     def peer() -> int:
         return sum(len(theirs(image)) for image in images)
@@ -104,14 +107,26 @@ def view_work(size: int, images: list[Image.Image], blur: bool, strength: float)
     return rate(mine), rate(peer)
 
 
+def normalized(encoder: Encoder, pixels: Tensor) -> int:
+    """How many images: they become normalized floats, as our encoder makes them first and lightly's transform last.
+
+    A few at a time, as they lie in the cache.
+    """
+    scale, shift = 1 / (255 * encoder.std), encoder.mean / encoder.std
+    parts = [part.float().mul_(scale).sub_(shift) for part in pixels.split(max(1, 200_000 // pixels[0].numel()))]
+    return sum(map(len, parts))
+
+
 def decode_work(files: list[bytes]) -> tuple[Rate, Rate]:
     """From the bytes of a file to two views at 224 pixels."""
     views, index, epochs = Views(simclr(224)), torch.arange(len(files)), iter(range(10**9))
+    encoder = network()
     theirs = SimCLRTransform(input_size=224)
 
     def mine() -> int:
         images = [decode(file) for file in files]
-        views.render(images, views.draw(index, seed=0, epoch=(0, next(epochs))))
+        for x in views.render(images, views.draw(index, seed=0, epoch=(0, next(epochs)))).values():
+            normalized(encoder, x)
         return len(files)
 
     def peer() -> int:
@@ -196,7 +211,7 @@ def bare(batch: int, precision: str) -> Rate:
     return rate(step)
 
 
-def network() -> nn.Module:
+def network() -> Encoder:
     torch.manual_seed(0)
     return backbone("resnet18", stem="small")
 

@@ -96,6 +96,22 @@ def test_a_terminal_that_closes_does_not_end_the_run(photos, unbroken, tmp_path)
     assert "next: lookalike evaluate" in (run / "log.txt").read_text()
 
 
+def test_two_processes_measure_alone_and_share_decoded_pixels(photos, tmp_path):
+    """The trial runs on the first process only, and so does decoding into a file: nobody may wait for the other."""
+    words = (*TINY, "runtime.precision=auto", "runtime.channels_last=auto", "--epochs", "1", "data.cache=false")
+    stored = (*words, f"data.store={tmp_path / 'pixels'}")
+    process = started("pretrain", photos, *stored, "--out", tmp_path / "two", several=2)
+    out, err = ended(process)
+    assert process.returncode == 0, (out, err)
+    assert "computing in" in err
+    assert len(list((tmp_path / "pixels").iterdir())) == 2
+    impossible = (f"data.store={photos / '000.png' / 'pixels'}", "--out", tmp_path / "none")
+    process = started("pretrain", photos, *words, *impossible, several=2)
+    out, err = ended(process)
+    assert process.returncode != 0
+    assert "decoded pixels cannot be kept" in err
+
+
 def test_two_processes_train_the_encoder_of_one(photos, tmp_path):
     words = (*TINY, "--epochs", "1", "runtime.precision=fp64")
     process = started("pretrain", photos, *words, "--out", tmp_path / "two", several=2)

@@ -473,3 +473,8 @@ def test_scaling_minds_the_turn_and_leaves_other_formats_and_small_images_alone(
     assert equal(decode(small, scaled_to=40), decode(small))
     gray = saved(Image.fromarray(noise(64, 64)), "JPEG")
     assert decode(gray, scaled_to=16, channels=1).shape == (1, 16, 16)
+
+
+def test_a_side_that_does_not_divide_is_scaled_too():
+    assert decode(photo(1360, 1000), scaled_to=500).shape == (3, 500, 680)
+    assert size(photo(1333, 1000), scaled_to=500) == (500, 667)

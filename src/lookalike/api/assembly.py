@@ -1,5 +1,6 @@
 """The cast of a run, put together from a recipe, images and a device: what `pretrain`, `resume` and `dry_run` share."""
 
+import os
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from lookalike.recipes import (
 )
 from lookalike.training.checkpoint import Checkpoints
 from lookalike.training.journal import Journal
-from lookalike.training.loop import Probe, Training
+from lookalike.training.loop import Probe, Stopped, Training
 from lookalike.training.metrics import Metrics
 from lookalike.training.progress import Line, steps_of
 from lookalike.training.runtime import Precision, Runtime
@@ -70,7 +71,7 @@ def settle(job: Job, device: torch.device, line: Line) -> Recipe:
     torch.set_num_threads(threads)
     size = view_size(recipe)
     encoder = build_encoder(recipe.backbone, channels=recipe.data.channels, size=size, seed=recipe.seed)
-    _demand_possible(job, encoder)
+    _demand_possible(job)
     rows = min(TRIAL_PIXELS // size**2, recipe.batch // recipe.accumulate // world())
     rows = max(8, rows)
     views = len(build_views(recipe).plan)
@@ -95,11 +96,13 @@ def settle(job: Job, device: torch.device, line: Line) -> Recipe:
     return with_values(recipe, {"runtime": chosen})
 
 
-def _demand_possible(job: Job, encoder: Encoder) -> None:
-    """Raises what `assemble` would, before minutes are spent on the trial."""
-    method = build_method(job.recipe, encoder, len(job.source), lambda note: None)
-    timeline(method.plan(job.recipe.epochs), size=len(job.source), batch=job.recipe.batch)
-    build_optimization(job.recipe, lambda note: None)
+def _demand_possible(job: Job) -> None:
+    """Raises what `assemble` would, before minutes are spent on the trial, on an encoder that nobody else uses."""
+    recipe = job.recipe
+    encoder = build_encoder(recipe.backbone, channels=recipe.data.channels, size=view_size(recipe), seed=recipe.seed)
+    method = build_method(recipe, encoder, len(job.source), lambda note: None)
+    timeline(method.plan(recipe.epochs), size=len(job.source), batch=recipe.batch)
+    build_optimization(recipe, lambda note: None)
     if job.label_spec:
         labels(job.source, job.label_spec)
 
@@ -115,7 +118,7 @@ def assemble(job: Job, recipe: Recipe, device: torch.device, line: Line, stop: C
         start_from(encoder, job.init)  # a checkpoint holds what became of them
     method = build_method(recipe, encoder, len(job.source), line.say)
     timeline(method.plan(recipe.epochs), size=len(job.source), batch=recipe.batch)  # raises where they do not fit
-    streams = streamed(job, recipe, asked.workers, line)
+    streams = streamed(job, recipe, asked.workers, line, stop)
     runtime = Runtime(
         device=device, precision=asked.precision, channels_last=asked.channels_last, compile=asked.compile
     )
@@ -139,10 +142,10 @@ def assemble(job: Job, recipe: Recipe, device: torch.device, line: Line, stop: C
     )
 
 
-def streamed(job: Job, recipe: Recipe, workers: int, line: Line) -> Streams:
+def streamed(job: Job, recipe: Recipe, workers: int, line: Line, stop: Callable[[], bool]) -> Streams:
     """The images as batches, decoded into memory where they fit; what then cannot be read is listed at once."""
     found = labels(job.source, job.label_spec)[0] if job.label_spec else None
-    source = keep_in_memory(job.source, recipe, line)
+    source = keep_in_memory(job, recipe, line, stop)
     path = job.folder.skipped if job.folder and rank() == 0 else None
     skips = Skips(path, len(source), allowed=recipe.data.max_bad)
     if isinstance(source, Cached):  # alike on every process, so that all of them stop where there are too many
@@ -175,27 +178,44 @@ def watching(recipe: Recipe, streams: Streams, metrics: Metrics | None, device: 
     return probes
 
 
-def keep_in_memory(source: Images, recipe: Recipe, line: Line) -> Images:
+def keep_in_memory(job: Job, recipe: Recipe, line: Line, stop: Callable[[], bool]) -> Images:
     """The images decoded once, where they fit and the recipe wants it; every process holds a copy of its own.
 
-    What does not fit goes into a file of the folder `data.store`, if there is one, which all processes share.
+    What does not fit goes into a file of the folder `data.store`, if there is one; a dry run keeps nothing there.
+    Raises Stopped where `stop` asks for it meanwhile.
     """
-    if recipe.data.cache is False:
+    source, store = job.source, recipe.data.store if job.folder else None
+    if recipe.data.cache is False and store is None:
         return source
-    limit = int(SHARE * available_memory() / world())
     with line.track(f"Decoding {len(source):,} images", len(source)) as advance:
-        found = cached(source, limit_bytes=limit, on_progress=steps_of(advance))
-        if isinstance(found, Cached) or recipe.data.store is None:
-            return found
-        first, failure = None, None
+        hear = steps_of(advance)
+
+        def heard(done: int, total: int) -> None:
+            hear(done, total)
+            if stop():
+                raise Stopped("stopped while images were decoded")
+
+        if recipe.data.cache is not False:
+            limit = int(SHARE * available_memory() / world())
+            found = cached(source, limit_bytes=limit, on_progress=heard)
+            if store is None or agree(isinstance(found, Cached)):  # processes may see different memory
+                return found
+        return in_file(source, store or "", heard, line)
+
+
+def in_file(source: Images, store: str, heard: Callable[[int, int], None], line: Line) -> Images:
+    """The images decoded into a file of `store`, by the first process of each machine while the others wait."""
+    first = os.environ.get("LOCAL_RANK", str(rank())) == "0"
+    found = source
+    for turn in (True, False):
+        failure = None
         try:
-            if rank() == 0:
-                first = stored(source, recipe.data.store, on_progress=steps_of(advance), say=line.say)
+            found = stored(source, store, on_progress=heard, say=line.say) if first == turn else found
         except ValueError as error:
             failure = error
         if not agree(failure is None):
-            raise failure or ValueError("decoded pixels cannot be kept: the first process says why")
-    return stored(source, recipe.data.store) if first is None else first
+            raise failure or ValueError("decoded pixels cannot be kept: another process says why")
+    return found
 
 
 def start_from(encoder: Encoder, init: str) -> None:

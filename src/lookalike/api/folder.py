@@ -1,5 +1,6 @@
 """A run folder: its fixed layout, what is written before training and after it, and the encoder that comes out."""
 
+import hashlib
 import json
 import platform
 import subprocess
@@ -158,15 +159,20 @@ def _facts(path: Path, *keys: str) -> dict[str, Any]:
 
 
 def differences(manifest: Mapping[str, Any]) -> list[str]:
-    """What may round or draw otherwise here than where the run was last: versions of packages, the code itself."""
+    """What may round or draw otherwise here than where the run was last: versions, the code, the processor."""
     here, last = facts(), [manifest, *manifest.get("resumed", [])][-1]
     found = [
         f"{name} is {here['versions'][name]} and was {there}"
         for name, there in last["versions"].items()
         if name in PACKAGES and here["versions"][name].split("+")[0] != str(there).split("+")[0]
     ]
-    if here["git"] and last.get("git") and here["git"] != last["git"]:
-        found.append(f"the code of lookalike is at {here['git'][:9]} and was at {last['git'][:9]}")
+    if last.get("code", here["code"]) != here["code"]:
+        commits = f"commit {here['git']}, then {last['git']}" if here["git"] and last.get("git") else "another version"
+        found.append(f"the code of lookalike is not what it was ({commits})")
+    own = here["machine"]["instructions"]
+    there = last.get("machine", {}).get("instructions", own)
+    if there != own:
+        found.append(f"this processor computes with {own}, and the last one did with {there}")
     return found
 
 
@@ -177,13 +183,23 @@ def facts() -> dict[str, Any]:
         "machine": {
             "system": platform.platform(),
             "processor": platform.processor() or platform.machine(),
+            "instructions": torch.backends.cpu.get_cpu_capability(),
             "threads": torch.get_num_threads(),
             "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         },
         "python": platform.python_version(),
         "versions": {name: version(name) for name in PACKAGES},
         "git": _commit(),
+        "code": _code(),
     }
+
+
+def _code() -> str:
+    """32 hex digits over this package's code and recipes."""
+    digest, place = hashlib.blake2b(digest_size=16), Path(__file__).parents[1]
+    for path in sorted([*place.rglob("*.py"), *place.rglob("*.yaml")]):
+        digest.update(path.relative_to(place).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
 
 
 def _commit() -> str | None:

@@ -151,12 +151,15 @@ def _several(source: Images) -> Images:
 def _trained(job: Job, recipe: Recipe, device: torch.device, line: Line) -> Run:
     assert job.folder is not None
     with _asked_to_stop() as asked:
-        training = assemble(job, recipe, device, line, stop=asked)
         try:
+            training = assemble(job, recipe, device, line, stop=asked)
             train(training, recipe.epochs)
         except Stopped as stopped:
             stopped.signal = asked.number
-            line.say(f"{stopped}; go on with: lookalike pretrain --resume {job.folder.path}")
+            saved = (job.folder.path / "checkpoints").exists()
+            line.say(
+                f"{stopped}; {f'go on with: lookalike pretrain --resume {job.folder.path}' if saved else 'start again'}"
+            )
             raise
     if rank() == 0:
         files = job.folder.finish(training.method.exports(), recipe)

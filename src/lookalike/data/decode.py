@@ -106,7 +106,7 @@ def decode(
     """The pixels of a file or of its bytes, as the head of this file defines them.
 
     scaled_to: a JPEG is decoded at a half, a quarter or an eighth of its size while its shorter side keeps at least so
-    many pixels: up to four times as fast, and other pixels than an exact decoder's. None: exact.
+    many pixels: faster, and other pixels than an exact decoder's. None: exact.
 
     The limits are checked before anything is decoded: bytes by the file's length, sides and pixels by its header. (A
     `max_pixels` above twice PIL.Image.MAX_IMAGE_PIXELS has no effect: Pillow refuses first.) Only regular files are
@@ -120,8 +120,8 @@ def decode(
         if len(data) > max_bytes:
             raise ValueError(_too_long(len(data), max_bytes))
         opened = _open(_Bytes(data), max_pixels, max_side)
-        _scale(opened, scaled_to)
         _demand_affordable(opened, data)
+        _scale(opened, scaled_to)
         if opened.format == "PPM" and opened.tile and opened.tile[0][0] in CODECS:
             return with_channels(from_netpbm(opened, data), channels)
         opened.load()
@@ -210,7 +210,7 @@ def _scale(image: ImageFile.ImageFile, scaled_to: int | None) -> None:
     """Has a JPEG decoded small: Pillow takes the largest reduction that leaves as many pixels as are asked for."""
     if scaled_to is not None and image.format == "JPEG":
         short = min(image.size)
-        image.draft(None, (-(-image.width * scaled_to // short), -(-image.height * scaled_to // short)))
+        image.draft(None, (image.width * scaled_to // short, image.height * scaled_to // short))
 
 
 def _demand_affordable(image: ImageFile.ImageFile, data: bytes) -> None:

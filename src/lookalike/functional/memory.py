@@ -1,7 +1,7 @@
 """Memory that a step frees, kept for the next step.
 
 By default glibc gives large blocks back to the system as soon as they are freed and asks for them again a moment later;
-the system hands them out page by page, zeroed: up to a seventh of a training step on a CPU.
+the system hands them out page by page, zeroed, which takes a part of each training step on a CPU.
 """
 
 import ctypes
@@ -15,11 +15,12 @@ MMAP_THRESHOLD, TRIM_THRESHOLD, TOP_PAD = (-3, 2**25), (-1, 2**31 - 1), (-2, 2**
 
 @cache
 def keep_freed_memory() -> bool:
-    """Has this process keep up to 2 GiB of freed memory; False where that is not possible or not wanted.
+    """Has this process keep freed memory, up to 2 GiB at the end of its heap; False where that cannot or must not be.
 
-    It is possible with glibc (Linux), and not wanted where the environment sets MALLOC_... variables of its own.
+    It can be with glibc (Linux), and must not be where the environment speaks of malloc (MALLOC_..., GLIBC_TUNABLES).
     """
-    if not sys.platform.startswith("linux") or any(name.startswith("MALLOC_") for name in os.environ):
+    wanted = not any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ)
+    if not sys.platform.startswith("linux") or not wanted:
         return False
     try:
         mallopt = ctypes.CDLL(None).mallopt
