@@ -54,3 +54,23 @@ def test_workers_tell_of_them_in_one_sentence(tmp_path):
         (tmp_path / "torn" / f"{number}.png").write_bytes(b"no image")
     text = mistake("pretrain", "torn", *TINY, "runtime.workers=1", "--out", "run")
     assert text.startswith("none of the 20 images can be read; the first: ")
+
+
+def test_a_run_that_goes_on_counts_what_it_had_met_and_forgets_what_was_repaired(photos, tmp_path):
+    shutil.copytree(photos, tmp_path / "photos")
+    for name in ("000.png", "001.png"):  # as long as before: the run goes on with the same files
+        (tmp_path / "photos" / name).write_bytes(bytes((photos / name).stat().st_size))
+    words = ("--max-bad", "0.1", "data.cache=false", "saving.every=2")
+    assert lookalike("pretrain", "photos", *TINY, *words, "--out", "run").code == 0
+    run = Path("run")
+    for path in run.glob("encoder.*"):
+        path.unlink()
+    shutil.rmtree(run / "checkpoints" / "step-00000008")
+    (run / "checkpoints" / "latest").write_text("step-00000006\n")
+    for repaired, count in (("000.png", 2), ("001.png", 1)):
+        copy = Path(shutil.copytree(run, tmp_path / f"run-{count}"))
+        said = lookalike("pretrain", "--resume", copy)
+        assert said.code == 0, said.err
+        rows = [json.loads(line) for line in (copy / "metrics.jsonl").read_text().splitlines()]
+        assert [row["skipped"] for row in rows if row["step"] == 7 and "probe" not in row] == [count]
+        (tmp_path / "photos" / repaired).write_bytes((photos / repaired).read_bytes())

@@ -9,7 +9,18 @@ import torch
 
 from lookalike.api.folder import RunFolder
 from lookalike.api.probes import HealthProbe, KnnProbe
-from lookalike.data import Cached, Images, Skipped, Skips, Unreadable, available_memory, cached, labels, stored
+from lookalike.data import (
+    Cached,
+    Images,
+    Skipped,
+    Skips,
+    Unreadable,
+    available_memory,
+    cached,
+    labels,
+    still_unreadable,
+    stored,
+)
 from lookalike.data.cache import SHARE
 from lookalike.functional.collectives import agree, rank, world
 from lookalike.functional.memory import keep_freed_memory
@@ -150,6 +161,8 @@ def streamed(job: Job, recipe: Recipe, workers: int, line: Line, stop: Callable[
     skips = Skips(path, len(source), allowed=recipe.data.max_bad)
     if isinstance(source, Cached):  # alike on every process, so that all of them stop where there are too many
         skips.add(Skipped(index, source.name(index), e.reason) for index, e in source.failures.items())
+    elif job.folder:
+        skips.add(still_unreadable(job.folder.skipped, source))
     return Streams(
         source=source,
         views=build_views(recipe),

@@ -15,6 +15,7 @@ from lookalike.data.skipped import (
     TooManyUnreadable,
     read_or_next,
     replace_unreadable,
+    still_unreadable,
 )
 from lookalike.data.stored import stored
 from lookalike.data.uris import Uris
@@ -49,5 +50,6 @@ __all__ = [
     "read_or_next",
     "replace_unreadable",
     "size",
+    "still_unreadable",
     "stored",
 ]

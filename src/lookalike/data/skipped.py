@@ -81,8 +81,8 @@ class Skips:
     size: images in the data set. allowed: the fraction of them that may be unreadable. One image may always be, so that
     a single bad file never stops a run on fewer than 1,000 images; `allowed=0` allows none.
     path: `skipped.jsonl`, one object {"index", "name", "reason"} a line; lines of an earlier start are kept and not
-    written twice, but only what this run meets is counted, so that repaired files are forgotten. None: nothing is
-    written (ranks other than the first).
+    written twice, and count once they are added again (`still_unreadable`). None: nothing is written (ranks other than
+    the first).
     """
 
     def __init__(self, path: Path | None, size: int, *, allowed: float = ALLOWED) -> None:
@@ -125,6 +125,21 @@ class Skips:
             f"allowed; the first: {_listed(list(self.met.values())[:3])}: repair or remove them{where}, "
             f"or allow more with --max-bad {more:g}"
         )
+
+
+def still_unreadable(path: Path, source: Source) -> list[Skipped]:
+    """What an earlier start listed in `path` and cannot be read now either: a run that goes on counts it at once.
+
+    Repaired files, and lines about other images, are forgotten.
+    """
+    found = []
+    for index, name in sorted(_earlier(path)[0]):
+        if 0 <= index < len(source) and source.name(index) == name:
+            try:
+                source.read(index)
+            except Unreadable as error:
+                found.append(Skipped(index, name, error.reason))
+    return found
 
 
 def _places(length: int, position: int, stride: int) -> Iterator[int]:

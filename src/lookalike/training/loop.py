@@ -59,8 +59,8 @@ class Training:
 def train(run: Training, epochs: float) -> None:
     """Trains to the end of the plan, going on where the newest checkpoint stands.
 
-    Raises NonFinite after three non-finite steps in a row, Stopped where `run.stop` asked for it; in both cases
-    the newest checkpoint is whole and good.
+    Raises NonFinite after three non-finite steps in a row (thirty with fp16), Stopped where `run.stop` asked for it;
+    in both cases the newest checkpoint is whole and good.
     """
     with torch.random.fork_rng([run.runtime.device] if run.runtime.device.type == "cuda" else []):
         _train(run, epochs)  # the global random numbers are the caller's again afterwards

@@ -1,4 +1,4 @@
-"""What a run saves and takes up again: the step, weights and buffers, optimizer, loss scale, partner tables."""
+"""What a run saves and takes up again: step, weights and buffers, optimizer, loss scale, dropped steps, partners."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
