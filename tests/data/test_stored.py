@@ -92,7 +92,7 @@ def test_an_image_that_could_not_be_read_for_a_while_is_decoded_once_it_can(fold
 def test_what_a_killed_process_left_is_swept_and_what_another_writes_is_not(folder: Path, tmp_path: Path) -> None:
     fcntl = pytest.importorskip("fcntl", reason="locks are of Unix")
     stored(Folder(folder), tmp_path / "store")
-    (index,) = (tmp_path / "store").glob("*.safetensors")
+    (index,) = (tmp_path / "store").glob("*.json")
     left, busy = (index.with_suffix(f".pixels.{name}.part") for name in ("left", "busy"))
     left.touch()
     index.unlink()
@@ -117,7 +117,7 @@ def test_other_images_channels_or_scale_have_files_of_their_own(folder: Path, tm
 def test_a_damaged_store_is_filled_anew(folder: Path, tmp_path: Path, harm: str) -> None:
     place = tmp_path / "store"
     stored(Folder(folder), place)
-    (pixels,), (index,) = place.glob("*.pixels"), place.glob("*.safetensors")
+    (pixels,), (index,) = place.glob("*.pixels"), place.glob("*.json")
     if harm == "cut pixels":
         pixels.write_bytes(pixels.read_bytes()[:-1])
     elif harm == "lost pixels":
@@ -126,7 +126,7 @@ def test_a_damaged_store_is_filled_anew(folder: Path, tmp_path: Path, harm: str)
         index.write_bytes(index.read_bytes()[:-1])
     else:
         stored(Files(str(folder), ["0.png"]), tmp_path / "other")
-        (other,) = (tmp_path / "other").glob("*.safetensors")
+        (other,) = (tmp_path / "other").glob("*.json")
         shutil.copy(other, index)
     reference = cached(Folder(folder))
     assert isinstance(reference, Cached)

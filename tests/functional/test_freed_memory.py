@@ -10,8 +10,8 @@ PAGES = 64_000_000 // 4096  # of one step
 STEPS = """
 import resource, sys
 import torch
-from lookalike.functional.memory import keep_freed_memory
-kept = keep_freed_memory() if sys.argv[1] == "keep" else False
+from lookalike.functional.memory import STEPS, keep_freed_memory
+kept = keep_freed_memory(STEPS) if sys.argv[1] == "keep" else False
 
 def step():
     held = [torch.ones(2_000_000) for _ in range(8)]  # 64 MB

@@ -23,7 +23,7 @@ from lookalike.data import (
 )
 from lookalike.data.cache import SHARE
 from lookalike.functional.collectives import agree, rank, world
-from lookalike.functional.memory import keep_freed_memory
+from lookalike.functional.memory import STEPS, keep_freed_memory
 from lookalike.modules import Encoder, load_weights
 from lookalike.recipes import (
     Recipe,
@@ -74,7 +74,7 @@ class Chosen:
 
 def settle(job: Job, device: torch.device, line: Line) -> Recipe:
     """The recipe with every "auto" decided, by the one-time trial where it must be measured."""
-    keep_freed_memory()
+    keep_freed_memory(STEPS)
     recipe = job.recipe
     asked = recipe.runtime
     threads = torch.get_num_threads() if asked.threads == "auto" else asked.threads
@@ -121,7 +121,7 @@ def _demand_possible(job: Job) -> None:
 def assemble(job: Job, recipe: Recipe, device: torch.device, line: Line, stop: Callable[[], bool]) -> Training:
     """Everything that `train` needs, for a settled recipe. What a user can mend is found before images are decoded."""
     asked, size, folder = Chosen(**recipe.runtime.model_dump()), view_size(recipe), job.folder
-    keep_freed_memory()
+    keep_freed_memory(STEPS)
     torch.set_num_threads(asked.threads)
     checkpoints = Checkpoints(folder.path, keep=recipe.saving.keep) if folder else None
     encoder = build_encoder(recipe.backbone, channels=recipe.data.channels, size=size, seed=recipe.seed)

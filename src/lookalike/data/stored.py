@@ -16,20 +16,18 @@ from typing import BinaryIO
 
 import PIL
 import torch
-from safetensors.torch import save
 from torch import Tensor
 
 from lookalike.data.cache import Cached, Map, Progress, decoded, sizes_of, threads
 from lookalike.data.decode import Unreadable, shown
 from lookalike.data.images import Files, Images, Scalable, evenly
-from lookalike.modules import tensor_file
 
 try:
     import fcntl
 except ImportError:  # not on Windows: what a killed process left there stays
     fcntl = None  # type: ignore[assignment]
 
-PIXELS, INDEX, PART = ".pixels", ".safetensors", ".part"
+PIXELS, INDEX, PART = ".pixels", ".json", ".part"
 LOOKED_AT = 64  # images whose pixels are part of a store's name
 
 
@@ -110,7 +108,7 @@ def _fill(source: Images, pixels: Path, index: Path, parallel: Map, on_progress:
         os.replace(mine, pixels)
     failures = {str(number): [error.path, error.reason] for number, error in cache.failures.items()}
     with _part(index) as (mine, file):
-        file.write(save({"sizes": sizes_N2}, metadata={"failures": json.dumps(failures)}))
+        file.write(json.dumps({"sizes": sizes_N2.tolist(), "failures": failures}).encode())
         file.flush()
         os.fsync(file.fileno())
         os.replace(mine, index)
@@ -145,11 +143,10 @@ def _whole(source: Images, pixels: Path, index: Path) -> Cached | None:
     if not index.is_file() or not pixels.is_file():
         return None
     try:
-        data = tensor_file.read(index)
-        sizes_N2 = tensor_file.decode(data, index)["sizes"]
-        told = json.loads(tensor_file.metadata(data)["failures"])
-        failures = {int(number): Unreadable(path, reason) for number, (path, reason) in told.items()}
-    except (tensor_file.TensorFileError, ValueError, KeyError):
+        told = json.loads(index.read_bytes())
+        sizes_N2 = torch.tensor(told["sizes"], dtype=torch.int64)
+        failures = {int(number): Unreadable(path, reason) for number, (path, reason) in told["failures"].items()}
+    except (ValueError, KeyError, TypeError, RuntimeError, AttributeError):
         return None  # damaged: it is filled anew
     total = source.channels * int(sizes_N2.prod(1).sum())
     if sizes_N2.shape != (len(source), 2) or pixels.stat().st_size != total:

@@ -18,7 +18,7 @@ from jaxtyping import Float, Int64, Shaped, UInt8
 from torch import Tensor
 
 from lookalike.functional import random
-from lookalike.functional.memory import keep_freed_memory
+from lookalike.functional.memory import VIEWS, keep_freed_memory
 from lookalike.transforms.chain import Chain, Change, Geometry, HorizontalFlip, Resize, Sizes, Values
 from lookalike.transforms.geometry import Region, resample
 from lookalike.transforms.ops import rounded
@@ -45,7 +45,7 @@ class Views:
     def __init__(self, plan: Mapping[str, Chain]) -> None:
         if not plan or not all(plan):
             raise ValueError(f"a view plan maps at least one name to a chain and no name is empty, got {list(plan)}")
-        keep_freed_memory()
+        keep_freed_memory(VIEWS)
         self.plan = dict(plan)
         self._parts = {name: _parts(name, chain) for name, chain in plan.items()}
 
