@@ -130,6 +130,7 @@ def test_a_pickle_as_weights_of_a_run_is_refused(hostile, canary, run, encoder, 
         refused(start_from, encoder, str(run))
     finally:
         os.unlink(run / "encoder.safetensors")
+    assert not canary.exists()
 
 
 def test_a_sparse_file_of_a_terabyte_costs_nothing(canary, tmp_path, encoder):

@@ -3,7 +3,7 @@
 import resource
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +12,7 @@ import torch
 
 from lookalike.api.assembly import Job, assemble, settle
 from lookalike.api.pretrain import chosen
-from lookalike.recipes import dump
+from lookalike.recipes import Recipe, dump
 from lookalike.training.loop import Stopped, train
 from lookalike.training.processes import pick
 from lookalike.training.progress import Line
@@ -43,18 +43,21 @@ def dry_run(
 ) -> Preview:
     """Trains `steps` steps and keeps nothing: what the run would need. Arguments and errors are those of `pretrain`."""
     settled, source, notes = chosen(data, method, recipe, overrides)
-    asked = Countdown(steps)
-    with Line(quiet=True) as line:
-        device = pick(settled.runtime.device)
-        job = Job(folder=None, recipe=settled, source=source, init=init, label_spec=label_spec)
-        whole = settle(job, device, line)
-        training = assemble(job, whole, device, line, stop=asked)
-        with suppress(Stopped):
-            train(training, whole.epochs)
-    seconds = asked.seconds()
-    speed = whole.batch / seconds
+    asked, device = Countdown(steps), pick(settled.runtime.device)
+    job = Job(folder=None, recipe=settled, source=source, init=init, label_spec=label_spec)
+    whole = rehearse(job, device, asked)
+    speed = whole.batch / asked.seconds()
     hours = whole.epochs * len(source) / speed / 3600
     return Preview(dump(whole), tuple(notes), _most_memory(device) / MEGABYTE, speed, hours)
+
+
+def rehearse(job: Job, device: torch.device, stop: Callable[[], bool]) -> Recipe:
+    """Trains a job without a folder until `stop`, and returns its settled recipe."""
+    with Line(quiet=True) as line:
+        whole = settle(job, device, line)
+        with suppress(Stopped):
+            train(assemble(job, whole, device, line, stop=stop), whole.epochs)
+    return whole
 
 
 def _most_memory(device: torch.device) -> int:

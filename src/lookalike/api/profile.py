@@ -2,20 +2,17 @@
 
 import os
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch.profiler import ProfilerActivity
 
-from lookalike.api.assembly import Job, assemble, settle
+from lookalike.api.assembly import Job
 from lookalike.api.pretrain import chosen
-from lookalike.api.preview import Countdown
+from lookalike.api.preview import Countdown, rehearse
 from lookalike.recipes import Recipe
-from lookalike.training.loop import Stopped, train
 from lookalike.training.processes import pick
-from lookalike.training.progress import Line
 
 PARTS = ("views", "forward", "backward", "optimizer", "after update")  # as the loop and the journal mark them
 WARM = 3  # steps before the profiler looks: the first ones allocate
@@ -57,14 +54,10 @@ def profile(
     log, checks for finite numbers, and Python between them. The profiler itself makes small networks slower.
     """
     settled, source, _ = chosen(data, method, recipe, overrides)
-    with Line(quiet=True) as line:
-        device = pick(settled.runtime.device)
-        job = Job(folder=None, recipe=settled, source=source, init=init, label_spec=label_spec)
-        whole = settle(job, device, line)
-        watched = Watched(steps, device)
-        with suppress(Stopped):
-            train(assemble(job, whole, device, line, stop=watched), whole.epochs)
-    return watched.told(whole)
+    device = pick(settled.runtime.device)
+    job = Job(folder=None, recipe=settled, source=source, init=init, label_spec=label_spec)
+    watched = Watched(steps, device)
+    return watched.told(rehearse(job, device, watched))
 
 
 class Watched(Countdown):
