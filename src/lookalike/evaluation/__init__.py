@@ -1,6 +1,7 @@
 """Probes: they take any encoder and iterables of pixels, and give numbers that carry their protocol."""
 
 from lookalike.evaluation.features import Features, evaluating, extract, fingerprint, stream
+from lookalike.evaluation.few import DRAWS, SHARES, few, nearest_mean, shots
 from lookalike.evaluation.health import (
     Diagnosis,
     Health,
@@ -12,16 +13,23 @@ from lookalike.evaluation.health import (
     uniformity,
 )
 from lookalike.evaluation.knn import PROTOCOLS, KnnResult, knn, vote
+from lookalike.evaluation.linear import PENALTIES, LinearModel, LinearResult, fit, linear
 from lookalike.evaluation.neighbors import Neighbors, nearest
 from lookalike.evaluation.references import RawPixels, random_weights
-from lookalike.evaluation.score import Protocol, Score, compare, interval
+from lookalike.evaluation.score import Answers, Protocol, Score, compare, interval
 
 __all__ = [
+    "DRAWS",
+    "PENALTIES",
     "PROTOCOLS",
+    "SHARES",
+    "Answers",
     "Diagnosis",
     "Features",
     "Health",
     "KnnResult",
+    "LinearModel",
+    "LinearResult",
     "Neighbors",
     "Protocol",
     "RawPixels",
@@ -32,13 +40,18 @@ __all__ = [
     "diagnose",
     "evaluating",
     "extract",
+    "few",
     "fingerprint",
+    "fit",
     "health",
     "interval",
     "knn",
+    "linear",
     "nearest",
+    "nearest_mean",
     "random_weights",
     "rankme",
+    "shots",
     "stream",
     "uniformity",
     "vote",

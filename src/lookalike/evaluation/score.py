@@ -5,6 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from statistics import NormalDist
 
+from jaxtyping import Bool
+from torch import Tensor
+
 SHORT = {"temperature": "T"}  # how a line abbreviates a setting
 
 
@@ -21,6 +24,31 @@ def interval(correct: int, N: int, confidence: float = 0.95) -> tuple[float, flo
     middle = (p + squared / 2) / (1 + squared)
     half = z * math.sqrt(p * (1 - p) / N + squared / (4 * N)) / (1 + squared)
     return max(0.0, middle - half), min(1.0, middle + half)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answers:
+    """What a probe that names classes gives. hits: for each test image, in order, whether its class was named."""
+
+    hits: Bool[Tensor, "M"] = field(compare=False, repr=False)
+    n_train: int
+
+    @property
+    def n_test(self) -> int:
+        return len(self.hits)
+
+    @property
+    def correct(self) -> int:
+        return int(self.hits.sum())
+
+    @property
+    def accuracy(self) -> float:
+        return self.correct / self.n_test
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % interval of the accuracy, for the draw of the test images."""
+        return interval(self.correct, self.n_test)
 
 
 @dataclass(frozen=True, kw_only=True)
