@@ -16,12 +16,14 @@ from lookalike.evaluation.knn import PROTOCOLS, KnnResult, knn, vote
 from lookalike.evaluation.linear import PENALTIES, LinearModel, LinearResult, fit, linear
 from lookalike.evaluation.neighbors import Neighbors, nearest
 from lookalike.evaluation.references import RawPixels, random_weights
+from lookalike.evaluation.retrieval import RANKS, RetrievalResult, retrieval
 from lookalike.evaluation.score import Answers, Protocol, Score, compare, interval
 
 __all__ = [
     "DRAWS",
     "PENALTIES",
     "PROTOCOLS",
+    "RANKS",
     "SHARES",
     "Answers",
     "Diagnosis",
@@ -34,6 +36,7 @@ __all__ = [
     "Protocol",
     "RawPixels",
     "Reading",
+    "RetrievalResult",
     "Score",
     "alignment",
     "compare",
@@ -51,6 +54,7 @@ __all__ = [
     "nearest_mean",
     "random_weights",
     "rankme",
+    "retrieval",
     "shots",
     "stream",
     "uniformity",
