@@ -17,7 +17,8 @@ from lookalike.evaluation.linear import PENALTIES, LinearModel, LinearResult, fi
 from lookalike.evaluation.neighbors import Neighbors, nearest
 from lookalike.evaluation.references import RawPixels, random_weights
 from lookalike.evaluation.retrieval import RANKS, RetrievalResult, retrieval
-from lookalike.evaluation.score import Answers, Protocol, Score, compare, interval
+from lookalike.evaluation.score import Answers, Protocol, Score, compare, interval, mean_interval, shown
+from lookalike.evaluation.worth import Worth, paired, worth
 
 __all__ = [
     "DRAWS",
@@ -38,6 +39,7 @@ __all__ = [
     "Reading",
     "RetrievalResult",
     "Score",
+    "Worth",
     "alignment",
     "compare",
     "diagnose",
@@ -50,13 +52,17 @@ __all__ = [
     "interval",
     "knn",
     "linear",
+    "mean_interval",
     "nearest",
     "nearest_mean",
+    "paired",
     "random_weights",
     "rankme",
     "retrieval",
     "shots",
+    "shown",
     "stream",
     "uniformity",
     "vote",
+    "worth",
 ]
