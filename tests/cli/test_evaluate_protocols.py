@@ -11,9 +11,11 @@ from command import lookalike, mistake
 
 from lookalike.api import evaluate
 from lookalike.api.folder import RunFolder
+from lookalike.api.prepared import Prepared
 from lookalike.data import labelled as open_labelled
 from lookalike.evaluation import few, fit, linear, retrieval
 from lookalike.evaluation.features import extract
+from lookalike.training.progress import Line
 from lookalike.transforms import Views, eval_chain
 
 
@@ -108,3 +110,36 @@ def test_references_that_are_not_there(own_run, labelled, spec, message):
 def test_a_reference_given_twice(own_run, labelled):
     text = mistake("evaluate", own_run, "--data", labelled, "--reference", "a", "--reference", "a")
     assert text == "the reference a is given twice: name it once"
+
+
+def test_tuning_is_for_models_with_weights(own_run, labelled):
+    one = evaluate(own_run, labelled, protocols="finetune,linear_sgd")
+    assert one.scores["raw pixels"] == []
+    for name in ("trained", "random weights"):
+        tuned, head = one.scores[name]
+        assert (tuned.protocol.settings["tuned_epochs"], tuned.protocol.settings["rate"]) == (20, 0.03)
+        assert (head.protocol.settings["tuned_epochs"], head.protocol.settings["rate"]) == (100, 30.0)
+    assert [(w.probe, w.reference) for w in one.worth] == [
+        ("finetune", "random weights"),
+        ("linear_sgd", "random weights"),
+    ]
+
+
+def test_an_unreadable_image_is_in_no_probe(own_run, labelled, tmp_path):
+    shutil.copytree(labelled, tmp_path / "damaged")
+    for half in ("train", "test"):
+        min((tmp_path / "damaged" / half / "cat").iterdir()).write_bytes(b"no image")
+    report = evaluate(own_run, "damaged", protocols="linear,finetune", references=False, max_bad=0.5)
+    for score in report.scores["trained"]:
+        assert (score.protocol.n_train, score.protocol.n_test) == (23, 11)
+
+
+def test_views_of_an_epoch_are_each_image_once_in_even_batches(labelled):
+    with Line(quiet=True) as line:
+        part = Prepared(open_labelled(labelled).train, line, 0.0)
+    first, again, second = (list(part.drawn(16, batch=23, seed=0, epoch=e)) for e in (0, 0, 1))
+    assert [len(index) for index, _ in first] == [12, 12]
+    for epoch in (first, second):
+        assert torch.cat([index for index, _ in epoch]).sort().values.tolist() == list(range(24))
+    assert all(torch.equal(a, b) for one, two in zip(first, again, strict=True) for a, b in zip(one, two, strict=True))
+    assert not torch.equal(first[0][0], second[0][0])

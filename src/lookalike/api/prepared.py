@@ -1,6 +1,6 @@
 """The images of one half of a labelled folder, decoded once, as the views that probes look at."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -34,22 +34,25 @@ class Prepared:
 
     def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """(index (B,), pixels) of the central size x size views, in order."""
-        return self._views(eval_chain(size), torch.arange(len(self)), CHUNK, seed=0, epoch=0)
+        index = torch.arange(len(self))
+        return self._views(eval_chain(size), index, index.split(CHUNK), seed=0, epoch=0)
 
     def drawn(self, size: int, *, batch: int, seed: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         """(index (B,), pixels) of an epoch in its own order: random crops of 8 % of the area or more, half mirrored.
 
-        The augmentation of the papers' linear probes (facebookresearch/moco, main_lincls.py).
+        The augmentation of the papers' linear probes (facebookresearch/moco, main_lincls.py). In as few batches of at
+        most `batch` as there can be, all of one size or one less: no last one that is too small for BatchNorm.
         """
         order = Shuffle().indices(seed=seed, phase=0, round=epoch, size=len(self))
-        return self._views((RandomResizedCrop(size), HorizontalFlip()), order, batch, seed=seed, epoch=epoch)
+        batches = torch.arange(len(order)).tensor_split(-(-len(order) // batch))
+        return self._views((RandomResizedCrop(size), HorizontalFlip()), order, batches, seed=seed, epoch=epoch)
 
     def _views(
-        self, chain: Chain, order: Tensor, batch: int, *, seed: int, epoch: int
+        self, chain: Chain, order: Tensor, batches: Sequence[Tensor], *, seed: int, epoch: int
     ) -> Iterator[tuple[Tensor, Tensor]]:
         views = Views({"probe": chain})
-        for places in torch.arange(len(order)).split(batch):
-            images, found, skipped = read_or_next(self.source, order, places, stride=batch)
+        for places in batches:
+            images, found, skipped = read_or_next(self.source, order, places, stride=len(batches[0]))
             self.skips.add(skipped)
             kept = found == order[places]
             if kept.any():

@@ -11,14 +11,18 @@ from lookalike.api.models import Scored
 from lookalike.api.prepared import Prepared
 from lookalike.evaluation import (
     DRAWS,
+    FINETUNE,
+    LINEAR,
     PENALTIES,
     PROTOCOLS,
     SHARES,
+    Course,
     Features,
     Protocol,
     Score,
     extract,
     few,
+    finetune,
     fingerprint,
     linear,
     mean_interval,
@@ -156,10 +160,41 @@ def retrieval_scores(exam: Exam) -> list[Score]:
     return [exam.card("mAP", each_M, n_train=result.n_gallery, settings={"gallery": "train"}, found=found)]
 
 
+def finetune_scores(exam: Exam) -> list[Score]:
+    """All weights of a copy, tuned on views of the training images."""
+    return [_tuned(exam, "finetune", FINETUNE)]
+
+
+def linear_sgd_scores(exam: Exam) -> list[Score]:
+    """MoCo's linear probe: the head alone, by SGD on views."""
+    return [_tuned(exam, "linear_sgd", LINEAR["moco"])]
+
+
+def _tuned(exam: Exam, probe: str, course: Course) -> Score:
+    size, train = exam.model.size, exam.train
+    with exam.line.track(f"{exam.model.name}: {probe}, training views", course.epochs * len(train)) as advance:
+        result = finetune(
+            exam.model.module,
+            lambda epoch: train.drawn(size, batch=course.batch, seed=SEED, epoch=epoch),
+            train.labels,
+            exam.test.batches(size),
+            exam.test.labels,
+            course=course,
+            classes=exam.classes,
+            seed=SEED,
+            device=exam.device,
+            on_progress=steps_of(advance),
+        )
+    settings = {"tuned_epochs": course.epochs, "rate": course.rate, "batch": course.batch, "probe_seed": SEED}
+    return exam.card(probe, result.hits, n_train=result.n_train, settings=settings, interval=result.interval)
+
+
 PROBES: Mapping[str, Callable[[Exam], list[Score]]] = {
     "knn": knn_scores,
     "linear": linear_scores,
     "few": few_scores,
     "retrieval": retrieval_scores,
+    "finetune": finetune_scores,
+    "linear_sgd": linear_sgd_scores,
 }
-TUNING = ("finetune", "linear_sgd")  # draw views of their own, and need weights
+TUNING = ("finetune", "linear_sgd")  # draw views of their own, and need weights: not for raw pixels

@@ -2,6 +2,7 @@
 
 from lookalike.evaluation.features import Features, evaluating, extract, fingerprint, stream
 from lookalike.evaluation.few import DRAWS, SHARES, few, nearest_mean, shots
+from lookalike.evaluation.finetune import FINETUNE, LINEAR, Course, finetune
 from lookalike.evaluation.health import (
     Diagnosis,
     Health,
@@ -22,11 +23,14 @@ from lookalike.evaluation.worth import Worth, paired, worth
 
 __all__ = [
     "DRAWS",
+    "FINETUNE",
+    "LINEAR",
     "PENALTIES",
     "PROTOCOLS",
     "RANKS",
     "SHARES",
     "Answers",
+    "Course",
     "Diagnosis",
     "Features",
     "Health",
@@ -46,6 +50,7 @@ __all__ = [
     "evaluating",
     "extract",
     "few",
+    "finetune",
     "fingerprint",
     "fit",
     "health",

@@ -26,6 +26,7 @@ from lookalike.evaluation.score import Answers
 from lookalike.functional import random
 from lookalike.functional.schedules import Clock, Schedule, Warmup
 
+DEVIATION = 0.01  # of the head's first weights, whose bias starts at 0: facebookresearch/moco, main_lincls.py
 Epoch = Callable[[int], Iterable[tuple[Tensor, Tensor]]]  # (index (B,), pixels) of the views of an epoch, by its number
 
 
@@ -33,8 +34,7 @@ Epoch = Callable[[int], Iterable[tuple[Tensor, Tensor]]]  # (index (B,), pixels)
 class Course:
     """How SGD tunes: `rate` is the largest learning rate, `schedule` a factor of it.
 
-    frozen: only the head learns, and the encoder is in eval mode throughout; deviation: of the head's first weights, a
-    normal around 0; its bias starts at 0.
+    frozen: only the head learns, and the encoder is in eval mode throughout.
     """
 
     rate: float
@@ -45,7 +45,6 @@ class Course:
     nesterov: bool = False
     weight_decay: float = 0.0
     frozen: bool = True
-    deviation: float = 0.01
 
     def __post_init__(self) -> None:
         if self.rate <= 0 or min(self.epochs, self.batch) < 1:
@@ -55,14 +54,14 @@ class Course:
             )
 
 
-# Our choice, for some thousands of images and networks of any size; the papers search rate and epochs for each data set.
+# Our choice for some thousands of images; the papers search rate and epochs anew for each data set.
 FINETUNE = Course(
-    rate=0.03, epochs=20, batch=128, schedule=Warmup(epochs=1), nesterov=True, weight_decay=1e-4, frozen=False
+    rate=0.03, epochs=20, batch=128, schedule=Warmup(epochs=1.0), nesterov=True, weight_decay=1e-4, frozen=False
 )
 
 LINEAR = {
     # facebookresearch/moco, main_lincls.py; SCE and PIC take the same rate
-    "moco": Course(rate=30.0, epochs=100, batch=256, schedule=Warmup(shape="steps", milestones=(60, 80))),
+    "moco": Course(rate=30.0, epochs=100, batch=256, schedule=Warmup(shape="steps", milestones=(60.0, 80.0))),
     # facebookresearch/swav, eval_linear.py; Barlow Twins (facebookresearch/barlowtwins, evaluate.py)
     "swav": Course(rate=0.3, epochs=100, batch=256, schedule=Warmup(per="epoch"), weight_decay=1e-6),
     # KyleZheng1997/ReSSL
@@ -88,9 +87,10 @@ def finetune(
     """Answers of the tuned copy for the test images, after the last step: no epoch is picked.
 
     views(e) gives (index (B,), pixels) of epoch e; `index` leads into train_labels, as that of `test_batches` into
-    test_labels. A function of the arguments and the seed on one machine: the head is drawn from a keyed generator, as
-    is what the encoder itself draws (dropout). `on_progress` hears the number of training views done. The encoder keeps
-    its fingerprint. Raises ValueError for labels that cannot be used, and where the loss is not finite.
+    test_labels. A function of the arguments and the seed on one machine: the head is drawn from a keyed generator, and
+    so is what the encoder draws on the CPU (dropout). `on_progress` hears the number of training views done. The
+    encoder keeps its fingerprint. Raises ValueError for labels that cannot be used, and for weights that leave the
+    finite numbers.
     """
     classes = demand_labels(train_labels, test_labels, classes)
     device = torch.device(device)
@@ -98,12 +98,12 @@ def finetune(
     for parameter in tuned.parameters():
         parameter.requires_grad_(not course.frozen)
     with _own_draws(seed):
-        head = _train(tuned, views, train_labels, course, classes, seed, device, on_progress)
+        head, n_train = _train(tuned, views, train_labels, course, classes, seed, device, on_progress)
     head.cpu()
-    hits = []
-    for index, rows_BD in stream(tuned, test_batches, device=device):
-        hits.append(head(rows_BD.float()).argmax(1) == test_labels[index])
-    return Answers(hits=torch.cat(hits), n_train=len(train_labels))
+    hits = [
+        head(rows_BD).argmax(1) == test_labels[index] for index, rows_BD in stream(tuned, test_batches, device=device)
+    ]
+    return Answers(hits=torch.cat(hits), n_train=n_train)
 
 
 def _train(
@@ -115,15 +115,15 @@ def _train(
     seed: int,
     device: torch.device,
     on_progress: Callable[[int], None] | None,
-) -> nn.Linear:
-    """Moves `tuned`, unless it is frozen, and gives its head."""
+) -> tuple[nn.Linear, int]:
+    """Moves `tuned`, unless it is frozen; gives its head, and the number of images it saw in an epoch."""
     head: nn.Linear | None = None
     optimizer: torch.optim.SGD | None = None
-    N, done = len(labels_N), 0
+    N, done, seen = len(labels_N), 0, 0
     for epoch in range(course.epochs):
         for index, rows_BD in _features(tuned, views(epoch), course.frozen, device):
             if head is None or optimizer is None:
-                head = _head(rows_BD.shape[1], classes, course.deviation, seed).to(device)
+                head = _head(rows_BD.shape[1], classes, seed).to(rows_BD)
                 optimizer = _optimizer([*tuned.parameters(), *head.parameters()], course)
             _set_rate(optimizer, course, done, N)
             loss = F.cross_entropy(head(rows_BD), labels_N[index].to(device))
@@ -133,11 +133,12 @@ def _train(
             done += len(index)
             if on_progress is not None:
                 on_progress(done)
+        seen = seen or done
         if head is not None and not bool(head.weight.isfinite().all()):
             raise ValueError(f"the probe's weights are not finite after epoch {epoch + 1}: lower rate={course.rate}")
     if head is None:
         raise ValueError("the views of the training images gave no batch: check the data")
-    return head
+    return head, seen
 
 
 def _features(
@@ -146,7 +147,7 @@ def _features(
     """Rows with a graph in train mode; of a frozen encoder without, in eval mode."""
     if frozen:
         for index, rows_BD in stream(tuned, batches, device=device):
-            yield index, rows_BD.float().to(device)
+            yield index, rows_BD.to(device)
         return
     for index, pixels in batches:
         tuned.train()
@@ -154,10 +155,10 @@ def _features(
         yield index, rows.mean((2, 3)) if rows.ndim == 4 else rows
 
 
-def _head(dim: int, classes: int, deviation: float, seed: int) -> nn.Linear:
+def _head(dim: int, classes: int, seed: int) -> nn.Linear:
     head = nn.Linear(dim, classes)
     with torch.no_grad():
-        head.weight.normal_(0.0, deviation, generator=random.generator("head of a probe", seed))
+        head.weight.normal_(0.0, DEVIATION, generator=random.generator("head of a probe", seed))
         head.bias.zero_()
     return head
 
