@@ -96,6 +96,19 @@ class RunFolder:
         """What the run began with, and what resumed it since. Raises CheckpointError where that cannot be read."""
         return _facts(self.path / "manifest.json", "data", "images", "identity", "init", "labels", "versions")
 
+    def hours(self) -> float | None:
+        """What the steps of training took, probes and checkpoints left out, by metrics.jsonl; None where it is lost."""
+        try:
+            rows = [json.loads(line) for line in self.metrics.read_text().splitlines()]
+            speeds = [(row["step"], row["images_per_second"]) for row in rows if "images_per_second" in row]
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        seconds, last = 0.0, 0
+        for step, speed in speeds:
+            seconds += (step - last) * self.recipe().batch / speed
+            last = step
+        return seconds / 3600 if speeds else None
+
     def finish(self, exports: Mapping[str, nn.Module], recipe: Recipe) -> list[Path]:
         """Writes one weight file per role, and beside it what is needed to build the network again."""
         for role, module in exports.items():
