@@ -92,10 +92,8 @@ def own(subject: Subject) -> Artifact:
 
 def for_timm(subject: Subject) -> Artifact:
     """The network's weights under timm's names, and timm's description of it."""
-    blueprint, content = (
-        timm_blueprint(subject.backbone.name, subject.encoder),
-        _file(subject.encoder.body.state_dict()),
-    )
+    blueprint = timm_blueprint(subject.backbone.name, subject.encoder)
+    content = _file(subject.encoder.body.state_dict())
     network = blueprint.built(timm.create_model, _read(content))
     arguments = "".join(f", {name}={_literal(value)}" for name, value in blueprint.arguments.items())
     create = f'model = timm.create_model("{blueprint.architecture}"{arguments}'
