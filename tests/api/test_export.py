@@ -1,23 +1,25 @@
 """export: the printed lines load the file and give the run's features; same bytes, no paths, cards, and the Hub."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import huggingface_hub.constants
 import pytest
 import timm
 import torch
+from huggingface_hub import HfApi
 from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
-from lookalike.api import Run, export
+from lookalike.api import Exported, Run, export
 from lookalike.api import targets as targets_module
 from lookalike.api.export import demand_equal
 from lookalike.api.folder import RunFolder, facts
-from lookalike.api.push import assemble
 from lookalike.api.targets import TARGETS, Target
 from lookalike.evaluation import Protocol, Score, fingerprint
 from lookalike.modules import Encoder, backbone
@@ -55,6 +57,18 @@ def make_run(tmp_path_factory: pytest.TempPathFactory) -> MakeRun:
 def resnet(make_run: MakeRun) -> Path:
     """Not to be changed but for its folder export/."""
     return make_run(*RESNET)
+
+
+@pytest.fixture(scope="module")
+def program(make_run: MakeRun, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., tuple[Encoder, Exported]]:
+    """The encoder of such a run, and its export as a program, made once."""
+
+    @cache
+    def made(network: tuple[str, str, int], to: str, kind: str) -> tuple[Encoder, Exported]:
+        run, place = make_run(*network), tmp_path_factory.mktemp("programs")
+        return Run(run).encoder, export(run, to=to, out=place / f"p{TARGETS[to].suffix}", pixels=kind)
+
+    return made
 
 
 def some_pixels(encoder: Encoder, size: int, count: int = 5) -> torch.Tensor:
@@ -128,12 +142,11 @@ def test_the_file_for_detectron2_has_its_names_and_all_weights(make_run, tmp_pat
 
 
 @pytest.mark.parametrize(("network", "kind"), [(RESNET, "uint8"), (VIT, "float")])
-def test_a_program_of_torch_runs_without_lookalike(make_run, network, kind, tmp_path):
-    run = make_run(*network)
-    done = export(run, to="torch", out=tmp_path / "p.pt2", pixels=kind)
-    encoder = Run(run).encoder
+def test_a_program_of_torch_runs_without_lookalike(program, network, kind, tmp_path):
+    encoder, done = program(network, "torch", kind)
     pixels = some_pixels(encoder, network[2])
     given = pixels if kind == "uint8" else pixels.float() / 255
+    assert b"data.pkl" not in done.path.read_bytes()  # torch would pickle sample inputs
     save_file({"pixels": given}, tmp_path / "in.safetensors")
     script = f"""{WITHOUT}
 import torch
@@ -155,16 +168,14 @@ save_file({{"batch": one[0], "alone": one[1]}}, "out.safetensors")
         loaded(done.code, other)  # never taken for what it is not
 
 
-@pytest.mark.parametrize(("network", "kind"), [(RESNET, "float"), (VIT, "uint8")])
-def test_an_onnx_model_computes_the_same_for_any_batch(make_run, network, kind, tmp_path):
+@pytest.mark.parametrize(("network", "kind"), [(RESNET, "uint8"), (VIT, "float")])
+def test_an_onnx_model_computes_the_same_for_any_batch(program, network, kind):
     onnx = pytest.importorskip("onnx", reason=ONNX)
-    run = make_run(*network)
-    done = export(run, to="onnx", out=tmp_path / "m.onnx", pixels=kind)
+    encoder, done = program(network, "onnx", kind)
     model = onnx.load(done.path)
     onnx.checker.check_model(model, full_check=True)
     assert [(one.domain, one.version) for one in model.opset_import] == [("", 18)]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["m.onnx", "m.onnx.md"]  # no external data
-    encoder = Run(run).encoder
+    assert sorted(path.name for path in done.path.parent.iterdir()) == ["p.onnx", "p.onnx.md"]  # no external data
     for count in (1, 5):
         pixels = some_pixels(encoder, network[2], count)
         with torch.no_grad():
@@ -188,16 +199,20 @@ def test_a_vit_of_full_depth_leaves_in_each_format(make_run, stem, to, tmp_path)
 
 
 @pytest.mark.parametrize("to", ["timm", "torch", "onnx"])
-def test_the_same_weights_give_the_same_bytes(make_run, to, tmp_path):
+def test_the_same_weights_give_the_same_bytes(make_run, program, to, tmp_path):
     if to == "onnx":
         pytest.importorskip("onnx", reason=ONNX)
-    written = []
-    for number in range(2):
-        (tmp_path / f"{number}").mkdir()
-        done = export(make_run(*RESNET), to=to, out=tmp_path / f"{number}" / f"f{TARGETS[to].suffix}")
-        written.append({path.name: path.read_bytes() for path in done.files})
+    _, first = program(RESNET, to, "uint8")
+    second = export(make_run(*RESNET), to=to, out=tmp_path / f"p{TARGETS[to].suffix}")
+    written = [{path.name: path.read_bytes() for path in done.files} for done in (first, second)]
     assert written[0] == written[1]
-    places = [str(tmp_path), str(Path(torch.__file__).parent), str(Path(targets_module.__file__).parent), "secret"]
+    places = [
+        str(first.path.parent),
+        str(tmp_path),
+        str(Path(torch.__file__).parent),
+        str(Path(targets_module.__file__).parent),
+        "secret",
+    ]
     assert [place for place in places for content in written[0].values() if place.encode() in content] == []
 
 
@@ -228,17 +243,26 @@ def test_a_card_tells_what_the_weights_are(make_run, tmp_path):
     run = make_run(*RESNET, init="/home/me/secret/runs/simclr-0")
     own = fingerprint(Run(run).encoder)
     text = card(run, tmp_path / "a.safetensors")
-    for fact in ("64 images", "simclr, 2 epochs", "f00d", own, f"torch {torch.__version__.split('+')[0]}", "kind: simclr"):
+    for fact in (
+        "64 images",
+        "simclr, 2 epochs",
+        "f00d",
+        own,
+        f"torch {torch.__version__.split('+')[0]}",
+        "kind: simclr",
+    ):
         assert fact in text
     assert "| first weights | the weights simclr-0 |" in text
     assert "derive from the images that the network learned from, and from the weights simclr-0" in text
     assert "secret" not in text
-    assert "Nobody has measured it" in text
+    assert "Nobody had measured it" in text
 
 
 def test_a_card_tells_the_scores_of_these_weights_alone(make_run, tmp_path):
     run = make_run(*RESNET)
-    protocol = Protocol(probe="knn", n_train=24, n_test=12, crop="center 16 px", settings={"k": 20, "temperature": 0.07})
+    protocol = Protocol(
+        probe="knn", n_train=24, n_test=12, crop="center 16 px", settings={"k": 20, "temperature": 0.07}
+    )
     score = {
         who: Score(value=value, protocol=protocol, seed=0, epochs=2.0, interval=(0.4, 0.6), backbone=backbone)
         for who, value, backbone in (
@@ -253,13 +277,14 @@ def test_a_card_tells_the_scores_of_these_weights_alone(make_run, tmp_path):
     ]
     (run / "evaluation.json").write_text(json.dumps(kept))
     text = card(run, tmp_path / "a.safetensors")
-    assert f"- cats: {score['trained'].line()}" in text
+    assert f"- cats, trained: {score['trained'].line()}" in text
     assert f"- cats, raw pixels: {score['raw pixels'].line()}" in text
     assert "dogs" not in text
     assert "secret" not in text
-    (run / "evaluation.json").write_text("{}")
-    with pytest.raises(ValueError, match="is no list of scores: move it away"):
-        card(run, tmp_path / "b.safetensors")
+    for number, damaged in enumerate(('{"a": 1}', "[", '[{"data": "d", "scores": {"trained": [{}]}}]', "[1]")):
+        (run / "evaluation.json").write_text(damaged)
+        with pytest.raises(ValueError, match="is no list of scores: move it away"):
+            card(run, tmp_path / f"{number}.safetensors")
 
 
 def card(run: Path, out: Path) -> str:
@@ -267,15 +292,22 @@ def card(run: Path, out: Path) -> str:
     return export(run, to="timm", out=out).files[1].read_text()
 
 
-def test_the_folder_for_the_hub_is_one_that_timm_opens(make_run, tmp_path):
+def test_the_folder_for_the_hub_is_one_that_timm_opens(make_run, tmp_path, monkeypatch):
     run = make_run(*VIT)
-    sent: dict[str, bytes] = {}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lookalike.api.export.send", lambda name, files: sent.update(files))
-        export(run, to="timm", out=tmp_path / "w.safetensors", push="me/photos")
     folder = tmp_path / "hub"
-    folder.mkdir()
-    assemble(sent, folder)
+
+    def kept(self: HfApi, *, repo_id: str, folder_path: str, commit_message: str) -> None:
+        assert (repo_id, commit_message) == ("me/photos", "Export of lookalike")
+        shutil.copytree(folder_path, folder)
+
+    def made(self: HfApi, name: str, *, private: bool, exist_ok: bool) -> str:
+        assert (private, exist_ok) == (True, True)
+        return f"https://huggingface.co/{name}"
+
+    monkeypatch.setattr(HfApi, "create_repo", made)
+    monkeypatch.setattr(HfApi, "upload_folder", kept)
+    done = export(run, to="timm", out=tmp_path / "w.safetensors", push="me/photos")
+    assert done.address == "https://huggingface.co/me/photos"
     assert sorted(path.name for path in folder.iterdir()) == ["README.md", "config.json", "model.safetensors"]
     readme = (folder / "README.md").read_text()
     assert readme.startswith("---\nlibrary_name: timm\n")

@@ -34,7 +34,7 @@ def test_the_verb_tells_the_files_the_comparison_and_how_to_load_them(exported, 
     out, said = exported
     first, second, third, *code = said.splitlines()
     assert first == f"wrote {out}, {out}.md, {out.with_suffix('.config.json')}"
-    assert second == "compared with the run on 16 generated images: features differ by 0.0e+00 at most"
+    assert second == "compared with the run on 16 generated images: features differ by 0 at most"
     assert third.startswith("load it like this. timm builds resnet18 otherwise")
     encoder = Run(finished).encoder
     names: dict = {"pixels": torch.randint(0, 256, (2, 3, 16, 16), dtype=torch.uint8)}

@@ -69,6 +69,14 @@ def test_the_dict_is_flat_json_with_every_field():
     }
 
 
+@pytest.mark.parametrize("interval", [(0.4, 0.6), None])
+def test_a_score_comes_back_from_json(interval):
+    score = knn_score(0.494, epochs=50.0, backbone="a", interval=interval)
+    assert Score.from_dict(json.loads(json.dumps(score.as_dict()))) == score
+    with pytest.raises(KeyError):
+        Score.from_dict({"name": "knn", "value": 0.5})
+
+
 def test_models_are_compared_under_one_protocol():
     trained, random = knn_score(0.494, epochs=50.0, backbone="a"), knn_score(0.301, seed=3, epochs=0.0, backbone="b")
     assert trained.comparable(random)

@@ -69,7 +69,7 @@ def test_torchvision_builds_the_network_from_its_blueprint(stem, channels):
 def test_weights_of_another_stem_are_refused():
     encoder = trained("resnet18", "small", 16)
     blueprint = timm_blueprint("resnet18", trained("resnet18", "imagenet", 16))
-    with pytest.raises(RuntimeError, match="size mismatch for conv1.weight"):
+    with pytest.raises(RuntimeError, match=r"size mismatch for conv1\.weight"):
         blueprint.built(timm.create_model, encoder.body.state_dict())
 
 

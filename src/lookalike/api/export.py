@@ -76,7 +76,7 @@ def export(
     artifact = TARGETS[to].make(subject)
     difference = demand_equal(artifact.features, subject.encoder, images)
     compared = (
-        f"{len(images)} {'generated ' if data is None else ''}images: features differ by {difference:.1e} at most"
+        f"{len(images)} {'generated ' if data is None else ''}images: features differ by {difference:.2g} at most"
     )
     _write(path.parent, contents(folder, subject, artifact, names, compared))
     address = send(push, contents(folder, subject, artifact, _hub_names(path.name, to), compared)) if push else None

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from statistics import NormalDist
+from typing import Any
 
 SHORT = {"temperature": "T"}  # how a line abbreviates a setting
 
@@ -86,6 +87,17 @@ class Score:
         interval = None if self.interval is None else list(self.interval)
         model = {"seed": self.seed, "epochs": self.epochs, "backbone": self.backbone}
         return {"name": self.name, "value": self.value, "interval": interval, **protocol, **model}
+
+    @classmethod
+    def from_dict(cls, flat: Mapping[str, Any]) -> "Score":
+        """The score of which `as_dict` gave `flat`. Raises KeyError where one of its own entries is missing."""
+        own = {name: flat[name] for name in ("value", "seed", "epochs", "backbone")}
+        of_protocol = {f.name for f in fields(Protocol)} - {"probe", "settings"}
+        known = {name: value for name, value in flat.items() if name in of_protocol}
+        settings = {n: v for n, v in flat.items() if n not in {"name", "interval", *own, *known}}
+        interval = None if flat["interval"] is None else tuple(flat["interval"])
+        protocol = Protocol(probe=flat["name"], settings=settings, **known)
+        return cls(protocol=protocol, interval=interval, **own)
 
 
 def compare(a: Score, b: Score) -> float:

@@ -62,7 +62,7 @@ def timm_blueprint(name: str, encoder: Encoder) -> Blueprint:
         return Blueprint(name, arguments, _stem(body) if _is_small(body) else {})
     if isinstance(body, timm.models.VisionTransformer):
         sizes = {"img_size": body.patch_embed.img_size[0], "patch_size": body.patch_embed.patch_size[0]}
-        return Blueprint(name, arguments | sizes | {"dynamic_img_size": True})
+        return Blueprint(name, arguments | sizes | {"dynamic_img_size": body.dynamic_img_size})
     if isinstance(body, timm.models.ConvNeXt) and (patch := int(body.get_parameter("stem.0.weight").shape[-1])) < 4:
         return Blueprint(name, arguments | {"patch_size": patch}, {"stages.0.downsample": nn.Identity()})
     return Blueprint(name, arguments)
