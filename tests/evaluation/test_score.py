@@ -73,7 +73,7 @@ def test_the_dict_is_flat_json_with_every_field():
 def test_what_a_probe_found_is_shown_and_may_differ():
     one, other = knn_score(found={"penalty": 10**-2.5, "without": 3}), knn_score(found={"penalty": 1.0})
     assert one.line().endswith("10000/10000 images, seed 0, penalty=0.003162, without=3)")
-    assert one.as_dict()["penalty"] == 10**-2.5
+    assert one.as_dict()["found"]["penalty"] == 10**-2.5
     assert compare(one, other) == 0
 
 
@@ -83,6 +83,14 @@ def test_the_interval_of_a_mean_closed_form():
     assert mean_interval(values) == (pytest.approx(0.5 - 0.0979982), pytest.approx(0.5 + 0.0979982))
     assert mean_interval(torch.ones(5, dtype=torch.float64)) == (1, 1)
     assert mean_interval(torch.tensor([0.0, 0.0, 1.0]).double())[0] == 0
+
+
+@pytest.mark.parametrize("interval", [(0.4, 0.6), None])
+def test_a_score_comes_back_from_json(interval):
+    score = knn_score(0.494, epochs=50.0, backbone="a", interval=interval, found={"penalty": 0.1})
+    assert Score.from_dict(json.loads(json.dumps(score.as_dict()))) == score
+    with pytest.raises(KeyError):
+        Score.from_dict({"name": "knn", "value": 0.5})
 
 
 def test_models_are_compared_under_one_protocol():

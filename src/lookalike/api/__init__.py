@@ -5,6 +5,7 @@ from lookalike.api.demo import Story, demo
 from lookalike.api.doctor import Checkup, doctor
 from lookalike.api.embed import Embedded, embed
 from lookalike.api.evaluate import Report, evaluate
+from lookalike.api.export import Exported, export
 from lookalike.api.pretrain import pretrain, resume
 from lookalike.api.preview import Preview, dry_run
 from lookalike.api.profile import Profile, profile
@@ -18,6 +19,7 @@ __all__ = [
     "Checkup",
     "Embedded",
     "Examination",
+    "Exported",
     "Finding",
     "MethodFacts",
     "Preview",
@@ -31,6 +33,7 @@ __all__ = [
     "dry_run",
     "embed",
     "evaluate",
+    "export",
     "list_methods",
     "list_recipes",
     "pretrain",

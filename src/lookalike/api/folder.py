@@ -130,10 +130,10 @@ class RunFolder:
         weights, recipe = self.path / f"{role}.safetensors", self.recipe()
         if not weights.is_file():
             roles = ", ".join(sorted(path.stem for path in self.path.glob("*.safetensors")))
-            raise ValueError(
-                f"{self.path} holds no trained {role} ({'it has ' + roles if roles else 'training has not finished'}): "
-                f"go on with lookalike pretrain --resume {self.path}"
-            )
+            why, then = "training has not finished", f"go on with lookalike pretrain --resume {self.path}"
+            if roles:
+                why, then = f"it has {roles}", "name one of these as --role"
+            raise ValueError(f"{self.path} holds no trained {role} ({why}): {then}")
         encoder = build_encoder(
             recipe.backbone, channels=recipe.data.channels, size=view_size(recipe), seed=recipe.seed
         )

@@ -8,6 +8,7 @@ from typing import Any
 
 from lookalike.api.embed import Embedded, embed
 from lookalike.api.evaluate import Report, evaluate
+from lookalike.api.export import Exported, export
 from lookalike.api.folder import RunFolder
 from lookalike.modules import Encoder
 from lookalike.recipes import Recipe
@@ -41,6 +42,10 @@ class Run:
     def embed(self, data: Any, out: str | PathLike[str]) -> Embedded:
         """Features of all images of `data` in FILE.parquet or FILE.npy: see `lookalike.embed`."""
         return embed(self.path, data, out=out)
+
+    def export(self, to: str, out: str | PathLike[str] | None = None) -> Exported:
+        """The encoder as a file for other software: see `lookalike.export`."""
+        return export(self.path, to=to, out=out)
 
     def __fspath__(self) -> str:
         return str(self.path)

@@ -17,6 +17,7 @@ from lookalike.cli.demo import demo
 from lookalike.cli.doctor import doctor
 from lookalike.cli.embed import embed
 from lookalike.cli.evaluate import evaluate
+from lookalike.cli.export import export
 from lookalike.cli.methods import methods
 from lookalike.cli.pretrain import pretrain
 from lookalike.cli.recipes import recipes
@@ -27,6 +28,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "pretrain": pretrain,
     "evaluate": evaluate,
     "embed": embed,
+    "export": export,
     "methods": methods,
     "recipes": recipes,
     "doctor": doctor,

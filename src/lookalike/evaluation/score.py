@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from statistics import NormalDist
+from typing import Any
 
 from jaxtyping import Bool, Float64
 from torch import Tensor
@@ -123,11 +124,30 @@ class Score:
         return f"{p.probe} {100 * self.value:.1f} % ({', '.join(parts)})"
 
     def as_dict(self) -> dict[str, object]:
-        """Flat, for JSON: name, value, every field of the protocol with its settings, what was found, the model's."""
+        """For JSON: name, value, every field of the protocol with its settings, the model's; apart, what was found."""
         protocol = {name: value for name, value in _flat(self.protocol).items() if name != "probe"}
         interval = None if self.interval is None else list(self.interval)
         model = {"seed": self.seed, "epochs": self.epochs, "backbone": self.backbone}
-        return {"name": self.name, "value": self.value, "interval": interval, **protocol, **model, **self.found}
+        apart = {"found": dict(self.found)} if self.found else {}
+        return {
+            "name": self.name,
+            "value": self.value,
+            "interval": interval,
+            **protocol,
+            **model,
+            "found": dict(self.found),
+        }
+
+    @classmethod
+    def from_dict(cls, flat: Mapping[str, Any]) -> "Score":
+        """The score of which `as_dict` gave `flat`. Raises KeyError where one of its own entries is missing."""
+        own = {name: flat[name] for name in ("value", "seed", "epochs", "backbone")} | {"found": flat.get("found", {})}
+        of_protocol = {f.name for f in fields(Protocol)} - {"probe", "settings"}
+        known = {name: value for name, value in flat.items() if name in of_protocol}
+        settings = {n: v for n, v in flat.items() if n not in {"name", "interval", *own, *known}}
+        interval = None if flat["interval"] is None else tuple(flat["interval"])
+        protocol = Protocol(probe=flat["name"], settings=settings, **known)
+        return cls(protocol=protocol, interval=interval, **own)
 
 
 def shown(value: float | int | str) -> str:
