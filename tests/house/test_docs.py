@@ -1,18 +1,12 @@
 """Documentation stays true: quoted lines and named files exist, numbers have a file, commands are those that run."""
 
-import ast
-import inspect
 import re
-import shlex
 from pathlib import Path
 
 import pytest
-import torch
 from sources import PACKAGE, REPOSITORY
-from typer.main import get_command
 
 import lookalike
-from lookalike.cli.shell import application
 from lookalike.recipes.tables import METHODS
 
 PAGES = sorted(page for page in (REPOSITORY / "docs" / "methods").glob("*.md") if page.stem != "README")
@@ -28,18 +22,6 @@ SECTIONS = (
 )
 README = (REPOSITORY / "README.md").read_text()
 
-
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.+?)^```", README, re.MULTILINE | re.DOTALL)
-
-
-SHELL_LINES = [line for block in blocks("bash") for line in block.splitlines() if "lookalike " in line]
-PYTHON_CALLS = [
-    ast.unparse(call)
-    for block in blocks("python")
-    for call in ast.walk(ast.parse(block))
-    if isinstance(call, ast.Call) and re.fullmatch(r"(la|run)\.\w+", ast.unparse(call.func))
-]
 SET_UP = ("pip install -e '.[demo]' && lookalike demo", "pip install -e '.[test]' && pytest")
 
 
@@ -98,30 +80,6 @@ def test_decisions_are_numbered_and_listed():
 
 def test_the_set_up_commands_are_in_the_readme():
     assert [command for command in SET_UP if command not in README.splitlines()] == []
-
-
-@pytest.mark.parametrize("line", SHELL_LINES)
-def test_a_shell_line_of_the_readme_is_understood(line):
-    words = shlex.split(line, comments=True)
-    verb, *arguments = words[words.index("lookalike") + 1 :]
-    get_command(application()).commands[verb].make_context(verb, arguments).close()
-
-
-@pytest.mark.parametrize("call", PYTHON_CALLS)
-def test_a_python_call_of_the_readme_has_its_arguments(call):
-    tree = ast.parse(call, mode="eval").body
-    holder, verb = ast.unparse(tree.func).split(".")
-    function = {"la": lookalike, "run": lookalike.Run}[holder]
-    self = [None] if holder == "run" else []
-    given = {keyword.arg: None for keyword in tree.keywords}
-    inspect.signature(getattr(function, verb)).bind(*self, *tree.args, **given)
-
-
-def test_the_example_of_parts_that_work_alone_runs():
-    (example,) = (block for block in blocks("python") if "Queue(" in block)
-    names: dict = {}
-    exec(example, names)
-    assert torch.equal(names["queue"].rows()[:32], names["k"])
 
 
 def test_continuous_integration_runs_the_test_command_of_the_readme():
