@@ -16,7 +16,7 @@ REASON = "needs the package tensorboard: pip install 'lookalike[log]'"
 def read_back(folder) -> list[tuple[int, str, float]]:
     """(step, tag, value) of every scalar in the folder, as TensorBoard's own reader finds them."""
     loader = pytest.importorskip("tensorboard.backend.event_processing.event_file_loader", reason=REASON)
-    (path,) = folder.iterdir()
+    (path,) = (path for path in folder.iterdir() if path.stat().st_size)
     event = pytest.importorskip("tensorboard.compat.proto.event_pb2").Event
     found = [event.FromString(data) for data in loader.RawEventFileLoader(str(path)).Load()]
     assert all(one.wall_time > 1.7e9 for one in found)
@@ -85,6 +85,8 @@ def test_a_watching_tensorboard_forgets_the_steps_that_were_given_up(mirrored, t
     metrics.write({"step": 3, "loss": 2.0})
     again = [(event.step, event.value) for event in watching.Reload().Scalars("loss")]
     assert again == [(1, 1.0), (2, 1.0), (3, 2.0)]
+    mirrored(2)
+    assert len(list((tmp_path / "tensorboard").iterdir())) == 2  # the file before it stays, empty
 
 
 def test_a_mirror_that_fails_is_named_once_and_training_goes_on(mirrored, tmp_path):

@@ -84,6 +84,7 @@ def labelled(path: str | os.PathLike[str], *, channels: int = 3, test_share: flo
         train, test = (Folder(half, channels=channels) for half in halves)
         return _joined(train, train.names, test, test.names, channels, by_name=False)
     folder = Folder(root, channels=channels)
+    _from_folders(folder.names)  # counts all images without a class, not those of one half
     chosen = [in_test(name, test_share) for name in folder.names]
     train_names = [name for name, test in zip(folder.names, chosen, strict=True) if not test]
     test_names = [name for name, test in zip(folder.names, chosen, strict=True) if test]

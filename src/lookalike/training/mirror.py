@@ -1,5 +1,6 @@
 """metrics.jsonl once more, for a program that draws curves: made from its lines, and never in the way of training."""
 
+import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -20,7 +21,10 @@ class EventFile:
         self.path: Path | None = None
 
     def restart(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """A new file with these lines takes the place of all others in the folder; a TensorBoard that looks follows."""
+        """A new file with these lines takes the place of all others in the folder; a TensorBoard that looks follows.
+
+        What was read before is forgotten there: that is what a start in the session log means.
+        """
         from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
         old = list(self.folder.glob("events.out.tfevents.*"))
@@ -29,7 +33,10 @@ class EventFile:
         start = [Event(file_version="brain.Event:2"), Event(step=0, session_log=SessionLog(status=SessionLog.START))]
         self._append([*start, *map(self._event, rows)])
         for path in old:
-            path.unlink(missing_ok=True)
+            if path.stat().st_size:
+                os.truncate(path, 0)  # who reads it goes on to the next file, but not from one that is gone
+            else:
+                path.unlink()
 
     def add(self, row: Mapping[str, Any]) -> None:
         self._append([self._event(row)])
