@@ -134,11 +134,11 @@ def skipped(folder: RunFolder, manifest: Mapping[str, Any]) -> list[Finding]:
         return []
     first = next(iter(rows.values()))
     images = manifest.get("images")
-    of = f" of {images:,} ({len(rows) / images:.2%})" if isinstance(images, int) and images else ""
+    of = f" of {images:,} images ({len(rows) / images:.2%})" if isinstance(images, int) and images else " images"
     return [
         Finding(
             "skipped images",
-            f"{len(rows):,} images{of} could not be read, the first {shown(str(first['name']))} "
+            f"{len(rows):,}{of} could not be read, the first {shown(str(first['name']))} "
             f"({shown(str(first.get('reason')))}): repair or remove those that {folder.skipped} lists.",
         )
     ]

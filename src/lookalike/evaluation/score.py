@@ -129,14 +129,7 @@ class Score:
         interval = None if self.interval is None else list(self.interval)
         model = {"seed": self.seed, "epochs": self.epochs, "backbone": self.backbone}
         apart = {"found": dict(self.found)} if self.found else {}
-        return {
-            "name": self.name,
-            "value": self.value,
-            "interval": interval,
-            **protocol,
-            **model,
-            "found": dict(self.found),
-        }
+        return {"name": self.name, "value": self.value, "interval": interval, **protocol, **model, **apart}
 
     @classmethod
     def from_dict(cls, flat: Mapping[str, Any]) -> "Score":

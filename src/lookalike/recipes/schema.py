@@ -162,6 +162,8 @@ class Saving(Section):
     """Start only where these and one more have room on the disk."""
     log_every: int = Field(default=20, gt=0, le=MOST)
     """Steps between lines of metrics.jsonl."""
+    log_to: Literal["tensorboard"] | None = None
+    """Write these lines for TensorBoard as well, into RUN/tensorboard; null: metrics.jsonl alone."""
 
 
 class Watching(Section):
