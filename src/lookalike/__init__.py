@@ -15,8 +15,10 @@ if TYPE_CHECKING:
         list_recipes,
         pretrain,
         profile,
+        report,
         resume,
         selftest,
+        views,
     )
 
 __all__ = [
@@ -31,8 +33,10 @@ __all__ = [
     "list_recipes",
     "pretrain",
     "profile",
+    "report",
     "resume",
     "selftest",
+    "views",
 ]
 
 

@@ -20,13 +20,17 @@ from lookalike.cli.evaluate import evaluate
 from lookalike.cli.methods import methods
 from lookalike.cli.pretrain import pretrain
 from lookalike.cli.recipes import recipes
+from lookalike.cli.report import report
 from lookalike.cli.selftest import selftest
+from lookalike.cli.views import views
 
 VERBS: dict[str, Callable[..., None]] = {
     "demo": demo,
     "pretrain": pretrain,
     "evaluate": evaluate,
     "embed": embed,
+    "report": report,
+    "views": views,
     "methods": methods,
     "recipes": recipes,
     "doctor": doctor,
