@@ -29,13 +29,13 @@ def _said(transform: Geometry | Change) -> str:
         case CenterCrop(size=size):
             return f"central {size} px"
         case HorizontalFlip(p=p):
-            return f"flip {p:.0%}"
+            return f"flip {100 * p:.3g} %"
         case ColorJitter(p=p):
             strengths = (transform.brightness, transform.contrast, transform.saturation, transform.hue)
-            return f"jitter {'/'.join(f'{strength:.3g}' for strength in strengths)} {p:.0%}"
+            return f"jitter {'/'.join(f'{strength:.3g}' for strength in strengths)} {100 * p:.3g} %"
         case Grayscale(p=p):
-            return f"gray {p:.0%}"
+            return f"gray {100 * p:.3g} %"
         case GaussianBlur(sigma=(low, high), p=p):
-            return f"blur of sigma {low:g} to {high:g} {p:.0%}"
+            return f"blur of sigma {low:g} to {high:g} {100 * p:.3g} %"
         case Solarize(p=p):
-            return f"solarize {p:.0%}"
+            return f"solarize {100 * p:.3g} %"

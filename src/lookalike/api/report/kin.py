@@ -49,18 +49,29 @@ def kin(found: Encoded, seed: int) -> list[Group]:
         return []
     order = torch.randperm(count, generator=random.generator("report queries", seed))
     candidates = order[:CANDIDATES]
-    first = nearest(found.rows[candidates], found.rows, 1, own=candidates).similarity[:, 0]
-    ranked = candidates[first.argsort(stable=True)]
+    first = nearest(found.rows[candidates], found.rows, 1, own=candidates)
+    ranks = first.similarity[:, 0].argsort(stable=True)
+    ranked = candidates[ranks]
     rest = min(OTHERS, count)
+    pairs = _once(ranked.flip(0).tolist(), first.rows[ranks, 0].flip(0).tolist())[:rest]
     middle = max(0, len(ranked) // 2 - rest // 2)
     among = f"of {len(candidates):,}" if len(candidates) < count else "of all"
     chosen = (
         ("Random", "Chosen by the seed of the run: nobody picked them.", order[:RANDOM]),
         ("Typical", f"Their nearest image is as near as it is for half {among}.", ranked[middle : middle + rest]),
         ("Worst", f"Nothing {among} has a nearest image that is so far away.", ranked[:rest]),
-        ("Nearest of all", f"The nearest pairs {among}: often copies of one image.", ranked.flip(0)[:rest]),
+        ("Nearest of all", f"The nearest pairs {among}: often copies of one image.", pairs),
     )
     return [Group(title, note, _queries(found.rows, places)) for title, note, places in chosen]
+
+
+def _once(queries: Sequence[int], others: Sequence[int]) -> Tensor:
+    """The queries, without those whose nearest image stands for their pair already."""
+    kept: dict[int, None] = {}
+    for query, other in zip(queries, others, strict=True):
+        if other not in kept:
+            kept[query] = None
+    return torch.tensor(list(kept))
 
 
 def _queries(rows_ND: Tensor, places: Tensor) -> list[Query]:

@@ -37,13 +37,12 @@ def cards(evaluations: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, 
     encoder: the fingerprint of the run's weights, "" where there are none yet. Entries that are no scores are left out.
     """
     found: dict[tuple, Card] = {}
-    for entry in evaluations:
-        scores = entry.get("scores")
-        for score in _scores(scores, TRAINED):
+    for entry in reversed(evaluations):
+        for score in _scores(entry.get("scores"), TRAINED):
             key = (str(entry.get("data")), *sorted(_protocol(score).items()))
-            found.pop(key, None)
-            found[key] = _card(entry, score, encoder)
-    return [*reversed(found.values()), *_recognition(rows), *_online(rows)]
+            found.setdefault(key, _card(entry, score, encoder))
+    beside_references = sorted(found.values(), key=lambda card: len(card.bars) == 1)
+    return [*beside_references, *_recognition(rows), *_online(rows)]
 
 
 def _scores(scores: Any, who: str) -> Iterator[Mapping[str, Any]]:
@@ -71,11 +70,16 @@ def _card(entry: Mapping[str, Any], score: Mapping[str, Any], encoder: str) -> C
             bars += [_bar(str(who), other) for other in _scores(entry["scores"], who) if _protocol(other) == own]
     other = bool(encoder) and score.get("backbone") not in ("", None, encoder)
     return Card(
-        title=TITLES.get(score["name"], score["name"]),
+        title=", ".join([TITLES.get(score["name"], score["name"]), *_settings(score)]),
         bars=tuple(bars),
         protocol=(*_shown(score), ("data", str(entry.get("data", "unknown")))),
         note="Measured on other weights than those that the run holds now." if other else "",
     )
+
+
+def _settings(score: Mapping[str, Any]) -> list[str]:
+    """What tells two cards of one probe apart at first sight."""
+    return [f"k = {_text(score['k'])}"] if _number(score.get("k")) else []
 
 
 def _bar(who: str, score: Mapping[str, Any]) -> Bar:

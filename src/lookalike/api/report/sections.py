@@ -71,11 +71,11 @@ def _card(card: Card) -> Html:
 
 def _bar(bar: Bar) -> Html:
     text = (
-        '<span>$who</span><meter class="$kind" min="0" max="1" value="$share" aria-label="$who: $value %"></meter>'
-        "<span>$value %</span>"
+        '<span>$who</span><svg class="$kind" role="img" aria-label="$who: $value %"><rect width="100%"/>'
+        '<rect class="share" width="$value%"/></svg><span>$value %</span>'
     )
     kind = "own" if bar.who == TRAINED else "reference"
-    return filled(text, {"who": bar.who, "kind": kind, "share": bar.value, "value": f"{100 * bar.value:.1f}"})
+    return filled(text, {"who": bar.who, "kind": kind, "value": f"{100 * bar.value:.1f}"})
 
 
 def charts(curves: Sequence[Curve]) -> Html:
@@ -142,7 +142,7 @@ def crisp(side: int) -> str:
 
 def _row(query: Query, world: World) -> Html:
     near = [_tile(one, "", world, "near") for one in query.nearest]
-    others = [_tile(query.median, "middle ", world, "far"), _tile(query.farthest, "farthest ", world, "far")]
+    others = [_tile(query.median, "middle", world, "far"), _tile(query.farthest, "farthest", world, "far")]
     name = world.found.names[query.place]
     asked = filled(
         '<figure class="asked"><img src="$uri" alt="$name" title="$name"><figcaption title="$name">$short</figcaption>'
@@ -154,7 +154,7 @@ def _row(query: Query, world: World) -> Html:
 
 def _tile(one: Shown, what: str, world: World, kind: str) -> Html:
     text = (
-        '<figure class="$kind"><img src="$uri" alt="$name" title="$name"><figcaption>$what<b>$similarity</b>'
+        '<figure class="$kind"><img src="$uri" alt="$name" title="$name"><figcaption><b>$similarity</b> $what'
         "</figcaption></figure>"
     )
     values = {"name": world.found.names[one.place], "what": what, "similarity": f"{one.similarity:.3f}", "kind": kind}
@@ -167,7 +167,9 @@ def recipe_and_facts(told: Told) -> Html:
     entry = "<dt>$name</dt><dd>$value</dd>"
     rows = [filled(entry, {"name": name, "value": value}) for name, value in facts(told.manifest).items()]
     table = filled('<div class="panel"><h3>Where it ran</h3><dl class="facts">$rows</dl></div>', {"rows": joined(rows)})
-    return part("recipe", "Recipe and machine", "", filled('<div class="two">$both</div>', {"both": recipe + table}))
+    return part(
+        "recipe", "Recipe and machine", "", filled('<div class="two">$both</div>', {"both": joined([recipe, table])})
+    )
 
 
 def facts(manifest: Mapping[str, Any]) -> dict[str, str]:
@@ -175,7 +177,11 @@ def facts(manifest: Mapping[str, Any]) -> dict[str, str]:
     flat: dict[str, str] = {}
     for name, value in manifest.items():
         if isinstance(value, dict):
-            flat |= {(inner if name == "versions" else f"{name}: {inner}"): str(v) for inner, v in value.items()}
+            flat |= {
+                (inner if name == "versions" else f"{name}: {inner}"): str(v)
+                for inner, v in value.items()
+                if v is not None
+            }
         elif name == "resumed" and isinstance(value, list):
             flat[name] = f"{len(value)} time{'s' * (len(value) != 1)}"
         elif value is not None:

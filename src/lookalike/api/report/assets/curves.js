@@ -130,6 +130,7 @@ function startCurves(page) {
     }
     chart.cursor = element(svg, "line", { class: "cursor", y1: at.top, y2: at.bottom, visibility: "hidden" });
     chart.dot = element(svg, "circle", { class: "dot", r: 4, visibility: "hidden" });
+    chart.when = element(svg, "text", { class: "when", y: at.bottom - 6, visibility: "hidden" });
   }
 
   function pin(svg, mark, step, at) {
@@ -156,7 +157,7 @@ function startCurves(page) {
       const { curve, at } = chart;
       if (!at) continue;
       if (step === null) {
-        for (const part of [chart.cursor, chart.dot]) part.setAttribute("visibility", "hidden");
+        for (const part of [chart.cursor, chart.dot, chart.when]) part.setAttribute("visibility", "hidden");
         tell(chart, curve.steps.length - 1);
         continue;
       }
@@ -167,17 +168,22 @@ function startCurves(page) {
       chart.cursor.setAttribute("visibility", "visible");
       chart.dot.setAttribute("visibility", value === null ? "hidden" : "visible");
       if (value !== null) { chart.dot.setAttribute("cx", x); chart.dot.setAttribute("cy", at.y(value)); }
+      time(chart, curve.steps[i], x);
       tell(chart, i);
     }
   }
 
-  function tell(chart, i) {
-    const { curve, out } = chart;
-    const step = curve.steps[i];
-    const bold = document.createElement("b");
-    bold.textContent = written(curve, curve.values[i]);
+  function time({ when, at }, step, x) {
+    const left = x > (at.left + at.right) / 2;
     const epoch = page.epochs_per_step ? `, epoch ${(step * page.epochs_per_step).toFixed(1)}` : "";
-    out.replaceChildren(bold, ` step ${step.toLocaleString("en")}${epoch}`);
+    when.textContent = `step ${step.toLocaleString("en")}${epoch}`;
+    when.setAttribute("x", left ? x - 8 : x + 8);
+    when.setAttribute("text-anchor", left ? "end" : "start");
+    when.setAttribute("visibility", "visible");
+  }
+
+  function tell({ curve, out }, i) {
+    out.textContent = written(curve, curve.values[i]);
   }
 
   function listen(chart) {

@@ -27,7 +27,7 @@ function startMap(page) {
 
   let chosen = Math.min(page.kept.layout ?? 0, layouts.length - 1);
   let xy = layouts[chosen].xy.slice();
-  let view = page.kept.view ?? { x: 0.5, y: 0.5, zoom: 1 };
+  let view = page.kept.view ?? null, home = null;
   let only = null, current = -1, keyboard = false, waiting = false, glide = 0, depth = null, top = 0;
   let width = 0, height = 0, unit = 1, colors = {}, drawn = [];
 
@@ -47,26 +47,31 @@ function startMap(page) {
     pen.setTransform(scale, 0, 0, scale, 0, 0);
     unit = Math.min(width, height) - THUMB - 16;
     for (const layout of layouts) layout.depth = null;
+    home = whole();
+    if (!view) reset();
     colors = Object.fromEntries(["--card", "--ink", "--accent", "--other"].map((name) => [name, resolved(name)]));
     soon();
   }
 
-  // The zoom, as a power of two, from which on an image has a cell of the grid to itself.
+  // The zoom, as a power of two over the whole map's, from which on an image has a cell of the grid to itself. Whatever
+  // order the images come in, others of their folder do not come first.
   function depths(layout) {
     if (layout.depth) return layout.depth;
     const found = new Uint8Array(count).fill(DEEPEST + 1);
-    const side = (THUMB + 2) / unit;
+    const side = (1.2 * THUMB) / (unit * home.zoom);
+    const order = Array.from({ length: count }, (_, i) => i).sort((i, j) => mixed(i) - mixed(j));
     for (let level = 0; level <= DEEPEST; level++) {
       const cells = new Set(), cell = side / 2 ** level;
       const key = (i) => Math.floor(layout.xy[2 * i] / cell) * 4194304 + Math.floor(layout.xy[2 * i + 1] / cell);
       for (let i = 0; i < count; i++) if (found[i] <= DEEPEST) cells.add(key(i));
-      for (let i = 0; i < count; i++) {
+      for (const i of order) {
         if (found[i] > DEEPEST && !cells.has(key(i))) { found[i] = level; cells.add(key(i)); }
       }
     }
     return (layout.depth = found);
   }
 
+  const mixed = (i) => Math.imul(i + 1, 2654435761) >>> 0;
   const across = (x) => width / 2 + (x - view.x) * unit * view.zoom;
   const down = (y) => height / 2 - (y - view.y) * unit * view.zoom;
   const color = (i) => (data.groups ? HUES[data.groups.of[i] % HUES.length] : colors["--accent"]);
@@ -82,8 +87,8 @@ function startMap(page) {
     glided(now);
     depth = depths(layouts[chosen]);
     top = depth.reduce((most, level) => (level <= DEEPEST ? Math.max(most, level) : most), 0);
-    const power = Math.log2(view.zoom);
-    const size = THUMB * Math.min(Math.max(1, data.side / THUMB), Math.max(1, view.zoom / 2 ** top));
+    const power = Math.log2(view.zoom / home.zoom) + 0.01;
+    const size = THUMB * Math.min(Math.max(1, data.side / THUMB), Math.max(1, view.zoom / home.zoom / 2 ** top));
     pen.clearRect(0, 0, width, height);
     const pictures = [];
     drawn = [];
@@ -180,7 +185,7 @@ function startMap(page) {
 
   function zoom(times, x = width / 2, y = height / 2) {
     const before = view.zoom;
-    view.zoom = Math.min(2 ** (top + 1.5), Math.max(0.8, before * times));
+    view.zoom = home.zoom * Math.min(2 ** (top + 1.5), Math.max(0.6, (before * times) / home.zoom));
     const share = 1 / before - 1 / view.zoom;
     view.x += ((x - width / 2) / unit) * share;
     view.y -= ((y - height / 2) / unit) * share;
@@ -201,8 +206,19 @@ function startMap(page) {
     soon();
   }
 
+  // All but the outermost hundredth on each side fills the frame.
+  function whole() {
+    const ends = [0, 1].map((axis) => {
+      const values = Float32Array.from({ length: count }, (_, i) => layouts[chosen].xy[2 * i + axis]).sort();
+      return [values[Math.floor(count / 100)], values[Math.ceil(count * 0.99) - 1]];
+    });
+    const [[left, right], [low, high]] = ends;
+    const fit = (room, extent) => (room - THUMB - 24) / (unit * Math.max(extent, 0.05));
+    return { x: (left + right) / 2, y: (low + high) / 2, zoom: Math.min(fit(width, right - left), fit(height, high - low)) };
+  }
+
   function reset() {
-    view = { x: 0.5, y: 0.5, zoom: 1 };
+    view = { ...home };
     hold();
   }
 
@@ -283,6 +299,10 @@ function startMap(page) {
     note.textContent = layouts[k].note;
     if (moves && !calm.matches) glide = performance.now();
     else xy = layouts[k].xy.slice();
+    if (moves) {
+      home = whole();
+      reset();
+    }
     show(-1);
   }
   choices.forEach((button, k) => button.addEventListener("click", () => choose(k, true)));
