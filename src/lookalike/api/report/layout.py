@@ -43,8 +43,8 @@ def layouts(rows_ND: Float[Tensor, "N D"], line: Line) -> list[Layout]:
     return [*_tsne(parts, line), plain]
 
 
-def principal(rows_ND: Float64[Tensor, "N D"], most: int) -> tuple[Float64[Tensor, "N K"], Float64[Tensor, "K"]]:
-    """The first `most` principal components of each row (at least two, zeros where there are fewer), and their shares.
+def principal(rows_ND: Float64[Tensor, "N D"], most: int) -> tuple[Float64[Tensor, "N K"], Float64[Tensor, "J"]]:
+    """The first J <= `most` principal components of each row (K = J, or 2 with zeros for J = 1), and their shares.
 
     Of the two signs of a component the one is taken that makes the largest entry of its direction positive.
     """
