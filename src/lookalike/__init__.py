@@ -16,8 +16,10 @@ if TYPE_CHECKING:
         list_recipes,
         pretrain,
         profile,
+        report,
         resume,
         selftest,
+        views,
     )
 
 __all__ = [
@@ -33,8 +35,10 @@ __all__ = [
     "list_recipes",
     "pretrain",
     "profile",
+    "report",
     "resume",
     "selftest",
+    "views",
 ]
 
 

@@ -9,9 +9,11 @@ from lookalike.api.export import Exported, export
 from lookalike.api.pretrain import pretrain, resume
 from lookalike.api.preview import Preview, dry_run
 from lookalike.api.profile import Profile, profile
+from lookalike.api.report import Reported, report
 from lookalike.api.run import Run
 from lookalike.api.selftest import Check, Examination, selftest
 from lookalike.api.symptoms import Finding
+from lookalike.api.views_sheet import views
 
 __all__ = [
     "SMOKE",
@@ -26,6 +28,7 @@ __all__ = [
     "Profile",
     "RecipeFacts",
     "Report",
+    "Reported",
     "Run",
     "Story",
     "demo",
@@ -38,6 +41,8 @@ __all__ = [
     "list_recipes",
     "pretrain",
     "profile",
+    "report",
     "resume",
     "selftest",
+    "views",
 ]

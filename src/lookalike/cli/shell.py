@@ -21,7 +21,9 @@ from lookalike.cli.export import export
 from lookalike.cli.methods import methods
 from lookalike.cli.pretrain import pretrain
 from lookalike.cli.recipes import recipes
+from lookalike.cli.report import report
 from lookalike.cli.selftest import selftest
+from lookalike.cli.views import views
 
 VERBS: dict[str, Callable[..., None]] = {
     "demo": demo,
@@ -29,6 +31,8 @@ VERBS: dict[str, Callable[..., None]] = {
     "evaluate": evaluate,
     "embed": embed,
     "export": export,
+    "report": report,
+    "views": views,
     "methods": methods,
     "recipes": recipes,
     "doctor": doctor,
