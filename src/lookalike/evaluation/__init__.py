@@ -19,6 +19,7 @@ from lookalike.evaluation.neighbors import Neighbors, nearest
 from lookalike.evaluation.references import RawPixels, random_weights
 from lookalike.evaluation.retrieval import RANKS, RetrievalResult, retrieval
 from lookalike.evaluation.score import Answers, Protocol, Score, compare, interval, mean_interval, shown
+from lookalike.evaluation.svm import SvmResult, average_precision, svm
 from lookalike.evaluation.worth import Worth, paired, worth
 
 __all__ = [
@@ -43,8 +44,10 @@ __all__ = [
     "Reading",
     "RetrievalResult",
     "Score",
+    "SvmResult",
     "Worth",
     "alignment",
+    "average_precision",
     "compare",
     "diagnose",
     "evaluating",
@@ -67,6 +70,7 @@ __all__ = [
     "shots",
     "shown",
     "stream",
+    "svm",
     "uniformity",
     "vote",
     "worth",
