@@ -18,7 +18,7 @@ from lookalike.evaluation.linear import PENALTIES, LinearModel, LinearResult, fi
 from lookalike.evaluation.neighbors import Neighbors, nearest
 from lookalike.evaluation.references import RawPixels, random_weights
 from lookalike.evaluation.retrieval import RANKS, RetrievalResult, retrieval
-from lookalike.evaluation.score import Answers, Protocol, Score, compare, interval, mean_interval, shown
+from lookalike.evaluation.score import Answers, Protocol, Score, brief, compare, interval, mean_interval
 from lookalike.evaluation.svm import SvmResult, average_precision, svm
 from lookalike.evaluation.worth import Worth, paired, worth
 
@@ -48,6 +48,7 @@ __all__ = [
     "Worth",
     "alignment",
     "average_precision",
+    "brief",
     "compare",
     "diagnose",
     "evaluating",
@@ -68,7 +69,6 @@ __all__ = [
     "rankme",
     "retrieval",
     "shots",
-    "shown",
     "stream",
     "svm",
     "uniformity",
