@@ -13,7 +13,7 @@ from lookalike.api import evaluate
 from lookalike.api.folder import RunFolder
 from lookalike.api.prepared import Prepared
 from lookalike.data import labelled as open_labelled
-from lookalike.evaluation import few, fit, linear, retrieval
+from lookalike.evaluation import LINEAR, Course, few, fit, linear, retrieval
 from lookalike.evaluation.features import extract
 from lookalike.training.progress import Line
 from lookalike.transforms import Views, eval_chain
@@ -112,17 +112,18 @@ def test_a_reference_given_twice(own_run, labelled):
     assert text == "the reference a is given twice: name it once"
 
 
-def test_tuning_is_for_models_with_weights(own_run, labelled):
-    one = evaluate(own_run, labelled, protocols="finetune,linear_sgd")
-    assert one.scores["raw pixels"] == []
+def test_tuning_carries_its_course_and_is_not_for_raw_pixels(own_run, labelled, monkeypatch):
+    short = Course(rate=30.0, epochs=2, batch=256)  # MoCo's has 100 epochs
+    monkeypatch.setitem(LINEAR, "moco", short)
+    report = evaluate(own_run, labelled, protocols="finetune,linear_sgd")
+    assert [score.name for score in report.scores["raw pixels"]] == ["linear_sgd"]
     for name in ("trained", "random weights"):
-        tuned, head = one.scores[name]
-        assert (tuned.protocol.settings["tuned_epochs"], tuned.protocol.settings["rate"]) == (20, 0.03)
-        assert (head.protocol.settings["tuned_epochs"], head.protocol.settings["rate"]) == (100, 30.0)
-    assert [(w.probe, w.reference) for w in one.worth] == [
-        ("finetune", "random weights"),
-        ("linear_sgd", "random weights"),
-    ]
+        tuned, head = report.scores[name]
+        assert tuned.protocol.settings == {"tuned_epochs": 20, "rate": 0.03, "batch": 128, "probe_seed": 0}
+        assert head.protocol.settings == {"tuned_epochs": 2, "rate": 30.0, "batch": 256, "probe_seed": 0}
+    first, second = report.worth
+    assert (first.probe, first.reference) == ("finetune", "random weights")
+    assert (second.probe, second.reference in ("random weights", "raw pixels")) == ("linear_sgd", True)
 
 
 def test_an_unreadable_image_is_in_no_probe(own_run, labelled, tmp_path):

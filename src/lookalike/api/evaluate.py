@@ -11,7 +11,7 @@ import torch
 from lookalike.api.folder import RunFolder
 from lookalike.api.models import Scored, models
 from lookalike.api.prepared import Prepared
-from lookalike.api.protocols import PROBES, TUNING, Exam
+from lookalike.api.protocols import FOR_WEIGHTS, PROBES, Exam
 from lookalike.data import Labelled, labelled
 from lookalike.evaluation import Score, Worth, fingerprint, worth
 from lookalike.training.processes import pick
@@ -93,7 +93,7 @@ def _examined(
     model.module.to(place)
     train, test = sets
     exam = Exam(model=model, train=train, test=test, classes=len(halves.classes), device=place, line=line)
-    scores = [score for name in names if model.learns or name not in TUNING for score in PROBES[name](exam)]
+    scores = [score for name in names if model.learns or name not in FOR_WEIGHTS for score in PROBES[name](exam)]
     if fingerprint(model.module) != before:
         raise RuntimeError(f"evaluation changed {model.name}: this is a defect of lookalike, please report it")
     return scores

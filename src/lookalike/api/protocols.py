@@ -197,4 +197,4 @@ PROBES: Mapping[str, Callable[[Exam], list[Score]]] = {
     "finetune": finetune_scores,
     "linear_sgd": linear_sgd_scores,
 }
-TUNING = ("finetune", "linear_sgd")  # draw views of their own, and need weights: not for raw pixels
+FOR_WEIGHTS = ("finetune",)  # raw pixels have none to tune

@@ -35,9 +35,11 @@ class Run:
         """The lines of metrics.jsonl."""
         return [json.loads(line) for line in self.folder.metrics.read_text().splitlines()]
 
-    def evaluate(self, data: str | PathLike[str], protocols: str | Sequence[str] = ("knn",)) -> Report:
-        """Scores on labelled images, beside raw pixels and random weights: see `lookalike.evaluate`."""
-        return evaluate(self.path, data, protocols=protocols)
+    def evaluate(
+        self, data: str | PathLike[str], protocols: str | Sequence[str] = ("knn",), *, others: Sequence[str] = ()
+    ) -> Report:
+        """Scores on labelled images, beside raw pixels, random weights and `others`: see `lookalike.evaluate`."""
+        return evaluate(self.path, data, protocols=protocols, others=others)
 
     def embed(self, data: Any, out: str | PathLike[str]) -> Embedded:
         """Features of all images of `data` in FILE.parquet or FILE.npy: see `lookalike.embed`."""

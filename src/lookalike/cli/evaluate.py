@@ -66,14 +66,14 @@ def evaluate(
 
 def show(report: "Report") -> None:
     """The scores as a table, the trained encoder's last."""
-    from lookalike.evaluation import shown
+    from lookalike.evaluation import brief
 
     table = Table("encoder", "probe", "value", "95 % interval", "found", box=box.SIMPLE, pad_edge=False)
     for name in sorted(report.scores, key=lambda name: name == "trained"):
         for score in report.scores[name]:
             low, high = score.interval or (score.value, score.value)
             settings, found = (
-                ", ".join(f"{key}={shown(value)}" for key, value in values.items())
+                ", ".join(f"{key}={brief(value)}" for key, value in values.items())
                 for values in (score.protocol.settings, score.found)
             )
             table.add_row(

@@ -18,7 +18,8 @@ from lookalike.evaluation.linear import PENALTIES, LinearModel, LinearResult, fi
 from lookalike.evaluation.neighbors import Neighbors, nearest
 from lookalike.evaluation.references import RawPixels, random_weights
 from lookalike.evaluation.retrieval import RANKS, RetrievalResult, retrieval
-from lookalike.evaluation.score import Answers, Protocol, Score, compare, interval, mean_interval, shown
+from lookalike.evaluation.score import Answers, Protocol, Score, brief, compare, interval, mean_interval
+from lookalike.evaluation.svm import SvmResult, average_precision, svm
 from lookalike.evaluation.worth import Worth, paired, worth
 
 __all__ = [
@@ -43,8 +44,11 @@ __all__ = [
     "Reading",
     "RetrievalResult",
     "Score",
+    "SvmResult",
     "Worth",
     "alignment",
+    "average_precision",
+    "brief",
     "compare",
     "diagnose",
     "evaluating",
@@ -65,8 +69,8 @@ __all__ = [
     "rankme",
     "retrieval",
     "shots",
-    "shown",
     "stream",
+    "svm",
     "uniformity",
     "vote",
     "worth",

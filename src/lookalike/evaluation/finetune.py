@@ -64,7 +64,7 @@ LINEAR = {
     "moco": Course(rate=30.0, epochs=100, batch=256, schedule=Warmup(shape="steps", milestones=(60.0, 80.0))),
     # facebookresearch/swav, eval_linear.py; Barlow Twins (facebookresearch/barlowtwins, evaluate.py)
     "swav": Course(rate=0.3, epochs=100, batch=256, schedule=Warmup(per="epoch"), weight_decay=1e-6),
-    # KyleZheng1997/ReSSL
+    # mingkai-zheng/ReSSL
     "ressl": Course(rate=0.3, epochs=100, batch=256),
     # google-deepmind/deepmind-research, byol: 0.2 for 256 images; the batch of 256 is our choice
     "byol": Course(rate=0.2, epochs=80, batch=256, nesterov=True),

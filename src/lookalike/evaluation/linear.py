@@ -237,8 +237,7 @@ def demand_labels(train_labels: Tensor, test_labels: Tensor, classes: int | None
     """The number of classes. Raises ValueError where a probe cannot learn from these labels."""
     if not len(train_labels) or not len(test_labels):
         raise ValueError(
-            f"a linear probe needs images on both sides; there are {len(train_labels)} to train and "
-            f"{len(test_labels)} to test"
+            f"a probe needs images on both sides; there are {len(train_labels)} to train and {len(test_labels)} to test"
         )
     lowest, highest = torch.cat([train_labels.cpu(), test_labels.cpu()]).aminmax()
     classes = int(highest) + 1 if classes is None else classes

@@ -89,14 +89,13 @@ def retrieval(
         if on_progress is not None:
             on_progress(int(rows[-1]) + 1)
     precision_Q, first_Q = (torch.cat(column) for column in zip(*parts, strict=True))
-    found = ~precision_Q.isnan()
-    if not found.any():
+    without_Q = precision_Q.isnan()
+    if without_Q.all():
         raise ValueError("no query has a relevant item: give at least two images of a class")
-    ranks = torch.arange(1, max(RANKS) + 1)
     return RetrievalResult(
         precision=precision_Q,
-        cmc=(first_Q[found][:, None] <= ranks).double().mean(0),
-        without=(~found).nonzero()[:, 0],
+        cmc=(first_Q[~without_Q, None] <= torch.arange(1, max(RANKS) + 1)).double().mean(0),
+        without=without_Q.nonzero()[:, 0],
         n_query=len(query_rows),
         n_gallery=len(items_ND) - alone,
     )

@@ -120,7 +120,7 @@ class Score:
         parts += [] if self.epochs is None else [f"{self.epochs:g} epoch{'s' * (self.epochs != 1)}"]
         parts += [] if self.seed is None else [f"seed {self.seed}"]
         parts += [] if self.interval is None else ["95 %: {:.1f} to {:.1f}".format(*(100 * x for x in self.interval))]
-        parts += [f"{name}={shown(value)}" for name, value in self.found.items()]
+        parts += [f"{name}={brief(value)}" for name, value in self.found.items()]
         return f"{p.probe} {100 * self.value:.1f} % ({', '.join(parts)})"
 
     def as_dict(self) -> dict[str, object]:
@@ -143,7 +143,7 @@ class Score:
         return cls(protocol=protocol, interval=interval, **own)
 
 
-def shown(value: float | int | str) -> str:
+def brief(value: float | int | str) -> str:
     """As a line shows it: numbers with four digits."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
