@@ -11,10 +11,11 @@ from lookalike.methods.method import Batch, Method
 from lookalike.methods.moco import MoCo
 from lookalike.methods.sce import SCE
 from lookalike.methods.simclr import SimCLR
+from lookalike.methods.simsiam import SimSiam
 from lookalike.modules import Queue, mlp, with_batch_statistics
 from methods.fixtures import Redraws, progress
 
-METHODS = ["simclr", "moco", "byol", "sce", "sce symmetric"]  # a method, or a method and what is special
+METHODS = ["simclr", "moco", "byol", "sce", "sce symmetric", "simsiam"]  # a method, or a method and what is special
 VIEWS = ("view/1", "view/2")
 
 
@@ -28,6 +29,7 @@ def build(name: str) -> Method:
         "byol": lambda: BYOL(encoder, projector, predictor),
         "sce": lambda: SCE(encoder, projector, queue, predictor, shuffle=True),
         "sce symmetric": lambda: SCE(encoder, projector, queue, keys=VIEWS, queries=VIEWS),
+        "simsiam": lambda: SimSiam(encoder, projector, predictor),
     }[name]()
     return with_batch_statistics(method, "global").double()
 

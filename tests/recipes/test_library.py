@@ -62,6 +62,10 @@ OBJECTIVES = {
     "sce_cifar10": (200, 256, 32, 0.1, 4096, (0.99, 0.99)),
     "sce_small": (200, 256, 32, 0.1, 4096, (0.99, 0.99)),
     "sce_photos": (100, 256, 224, 0.1, 16384, (0.99, 1.0)),
+    "simsiam_imagenet": (100, 512, 224, None, None, None),
+    "simsiam_cifar10": (800, 512, 32, None, None, None),
+    "simsiam_small": (200, 256, 32, None, None, None),
+    "simsiam_photos": (100, 256, 224, None, None, None),
 }
 # recipe: rule, rate at the recipe's batch, weight decay, what is free of it, epochs of warm-up
 OPTIMIZERS = {
@@ -84,6 +88,10 @@ OPTIMIZERS = {
     "sce_cifar10": ("sgd", 0.06, 5e-4, "nothing", 5),
     "sce_small": ("sgd", 0.06, 5e-4, "nothing", 10),
     "sce_photos": ("sgd", 0.05, 1e-4, "nothing", 5),
+    "simsiam_imagenet": ("sgd", 0.1, 1e-4, "nothing", 0),
+    "simsiam_cifar10": ("sgd", 0.06, 5e-4, "nothing", 0),
+    "simsiam_small": ("sgd", 0.06, 5e-4, "nothing", 0),
+    "simsiam_photos": ("sgd", 0.05, 1e-4, "nothing", 0),
 }
 # recipe: BatchNorm statistics of encoder and momentum encoder
 STATISTICS = {
@@ -96,6 +104,8 @@ STATISTICS = {
     "sce_small": ("global", "split:8"),
     "sce_photos": ("global", "split:8"),
 }
+# residual branches start at zero: google-research/simclr, facebookresearch/simsiam
+ZERO_INIT = {"simclr_imagenet", "simclr_cifar10", "simclr_photos", "simsiam_imagenet", "simsiam_photos"}
 # recipe: widths of the layers of each head, from the features on
 HEADS = {
     "simclr_imagenet": {"projector": [2048, 2048, 128]},
@@ -109,6 +119,8 @@ HEADS = {
     "sce_imagenet": {"projector": [2048, 2048, 2048, 256], "predictor": [256, 4096, 256]},
     "sce_imagenet_multicrop": {"projector": [2048, 4096, 4096, 256], "predictor": [256, 4096, 256]},
     "sce_cifar10": {"projector": [512, 512, 128]},
+    "simsiam_imagenet": {"projector": [2048, 2048, 2048, 2048], "predictor": [2048, 512, 2048]},
+    "simsiam_cifar10": {"projector": [512, 2048, 2048], "predictor": [2048, 512, 2048]},
 }
 
 
@@ -203,7 +215,7 @@ def test_the_objective_has_its_numbers(name):
     statistics = recipe.backbone.statistics, recipe.backbone.momentum_statistics
     assert statistics == STATISTICS.get(name, ("global", "same"))
     assert method.get("shuffle", False) == (name in STATISTICS)
-    assert recipe.backbone.zero_init_last == (name in ("simclr_imagenet", "simclr_cifar10", "simclr_photos"))
+    assert recipe.backbone.zero_init_last == (name in ZERO_INIT)
 
 
 @pytest.mark.parametrize("name", WHOLE)

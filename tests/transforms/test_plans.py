@@ -22,6 +22,7 @@ from lookalike.transforms import (
     sce_pair,
     sce_weak_strong,
     simclr,
+    simsiam,
 )
 
 SMALL = {
@@ -34,6 +35,7 @@ SMALL = {
     "byol without blur": byol_pair(32, blur=False),
     "sce": sce_weak_strong(),
     "sce pair": sce_pair(32),
+    "simsiam": simsiam(32, blur=False),
 }
 LARGE = {"simclr": simclr(), "moco v1": moco_v1(), "moco v2": moco_v2(), "byol": byol_pair(), "sce": sce_multicrop()}
 
@@ -85,6 +87,13 @@ def test_simclr_strength_scales_the_jitter_and_cifar_has_no_blur():
     assert find(chain, ColorJitter) == ColorJitter(0.4, 0.4, 0.4, 0.1, p=0.8)
     assert find(chain, GaussianBlur) is None
     assert find(chain, RandomResizedCrop) == RandomResizedCrop(32, (0.08, 1.0), interpolation="bicubic")
+
+
+def test_simsiam_views_are_both_moco_v2s_and_cifar_has_no_blur():
+    assert list(simsiam().values()) == [moco_v2()["query"]] * 2
+    sharp = simsiam(32, blur=False)["view/2"]
+    assert sharp == tuple(change for change in moco_v2(32)["key"] if not isinstance(change, GaussianBlur))
+    assert len(sharp) == 4
 
 
 def test_byol_pair_is_asymmetric():

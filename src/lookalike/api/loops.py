@@ -57,7 +57,17 @@ def sce(method: Any, views: Mapping[str, Tensor]) -> Tensor:
     return total / len(queries)
 
 
-LOOPS: Mapping[str, Loop] = {"simclr": simclr, "moco": moco, "byol": byol, "sce": sce}
+def simsiam(method: Any, views: Mapping[str, Tensor]) -> Tensor:
+    """Chen and He 2020, equation 2; each view has batch statistics of its own, and targets get no gradient."""
+    rows = {view: method.projector(method.encoder(pixels)) for view, pixels in views.items()}
+    total = torch.zeros((), dtype=torch.float64)
+    for one, two in (("view/1", "view/2"), ("view/2", "view/1")):
+        for prediction, target in zip(method.predictor(rows[one]), rows[two].detach(), strict=True):
+            total = total - (direction(prediction) * direction(target)).sum() / (2 * len(rows[one]))
+    return total
+
+
+LOOPS: Mapping[str, Loop] = {"simclr": simclr, "moco": moco, "byol": byol, "sce": sce, "simsiam": simsiam}
 
 
 def direction(row: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from lookalike.methods.method import Method
 from lookalike.methods.moco import MoCo
 from lookalike.methods.sce import SCE
 from lookalike.methods.simclr import SimCLR
+from lookalike.methods.simsiam import SimSiam
 from lookalike.transforms import plans
 
 METHODS: Mapping[str, type[Method]] = {
@@ -14,6 +15,7 @@ METHODS: Mapping[str, type[Method]] = {
     "moco": MoCo,
     "byol": BYOL,
     "sce": SCE,
+    "simsiam": SimSiam,
 }
 
 VIEWS: Mapping[str, Callable] = {
@@ -25,5 +27,6 @@ VIEWS: Mapping[str, Callable] = {
     "sce_weak_strong": plans.sce_weak_strong,
     "sce_pair": plans.sce_pair,
     "sce_multicrop": plans.sce_multicrop,
+    "simsiam": plans.simsiam,
     "digits": plans.digits,
 }

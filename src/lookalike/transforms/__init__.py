@@ -22,6 +22,7 @@ from lookalike.transforms.plans import (
     sce_pair,
     sce_weak_strong,
     simclr,
+    simsiam,
 )
 from lookalike.transforms.views import Parameters, Views
 
@@ -47,4 +48,5 @@ __all__ = [
     "sce_pair",
     "sce_weak_strong",
     "simclr",
+    "simsiam",
 ]

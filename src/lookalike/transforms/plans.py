@@ -74,6 +74,16 @@ def moco_cifar(size: int = 32) -> dict[str, Chain]:
     return {"query": chain, "key": chain}
 
 
+def simsiam(size: int = 224, blur: bool = True) -> dict[str, Chain]:
+    """SimSiam (Chen and He, 2020; facebookresearch/simsiam, main_simsiam.py): MoCo v2's, "view/1" and "view/2" alike.
+
+    On CIFAR-10: size=32, blur=False.
+    """
+    chain = _strong(RandomResizedCrop(size, (0.2, 1.0)))
+    chain = chain if blur else _sharp(chain)
+    return {"view/1": chain, "view/2": chain}
+
+
 def sce_weak_strong(size: int = 32) -> dict[str, Chain]:
     """SCE on small images (Denize et al., 2023; CEA-LIST/SCE, two_crops_soft_and_strong_pil_contrastive_cifar10).
 
