@@ -6,6 +6,7 @@ import torch.distributed as dist
 
 from lookalike import recipes
 from lookalike.functional.collectives import rank, world
+from lookalike.methods.barlow_twins import BarlowTwins
 from lookalike.methods.byol import BYOL
 from lookalike.methods.method import Batch, Method
 from lookalike.methods.moco import MoCo
@@ -15,7 +16,16 @@ from lookalike.methods.simsiam import SimSiam
 from lookalike.modules import Queue, mlp, with_batch_statistics
 from methods.fixtures import Redraws, progress
 
-METHODS = ["simclr", "moco", "byol", "sce", "sce symmetric", "simsiam"]  # a method, or a method and what is special
+METHODS = [
+    "simclr",
+    "moco",
+    "byol",
+    "sce",
+    "sce symmetric",
+    "simsiam",
+    "barlow_twins",
+    "barlow_twins hsic",
+]  # a method, or a method and what is special
 VIEWS = ("view/1", "view/2")
 
 
@@ -29,6 +39,8 @@ def build(name: str) -> Method:
         "byol": lambda: BYOL(encoder, projector, predictor),
         "sce": lambda: SCE(encoder, projector, queue, predictor, shuffle=True),
         "sce symmetric": lambda: SCE(encoder, projector, queue, keys=VIEWS, queries=VIEWS),
+        "barlow_twins": lambda: BarlowTwins(encoder, projector),
+        "barlow_twins hsic": lambda: BarlowTwins(encoder, projector, redundancy=0.1, variant="hsic"),
         "simsiam": lambda: SimSiam(encoder, projector, predictor),
     }[name]()
     return with_batch_statistics(method, "global").double()

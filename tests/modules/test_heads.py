@@ -38,6 +38,8 @@ PAPERS = {
     ("simsiam/projector", 2048): "2048>2048 bn+ relu 2048>2048 bn+ relu 2048>2048 bn-",
     ("simsiam_cifar/projector", 512): "512>2048 bn+ relu 2048>2048 bn-",
     ("simsiam/predictor", 2048): "2048>512 bn+ relu 512>2048+",
+    ("barlow_twins", 2048): "2048>8192 bn+ relu 8192>8192 bn+ relu 8192>8192",
+    ("vicreg", 2048): "2048>8192+ bn+ relu 8192>8192+ bn+ relu 8192>8192",
     ("ressl", 2048): "2048>4096+ relu 4096>512+",
     ("ascl", 512): "512>2048+ relu 2048>128+",
     ("swav", 2048): "2048>2048+ bn+ relu 2048>128+",

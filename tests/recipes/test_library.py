@@ -66,6 +66,10 @@ OBJECTIVES = {
     "simsiam_cifar10": (800, 512, 32, None, None, None),
     "simsiam_small": (200, 256, 32, None, None, None),
     "simsiam_photos": (100, 256, 224, None, None, None),
+    "barlow_twins_imagenet": (1000, 2048, 224, None, None, None),
+    "barlow_twins_cifar10": (1000, 256, 32, None, None, None),
+    "barlow_twins_small": (200, 256, 32, None, None, None),
+    "barlow_twins_photos": (100, 256, 224, None, None, None),
 }
 # recipe: rule, rate at the recipe's batch, weight decay, what is free of it, epochs of warm-up
 OPTIMIZERS = {
@@ -92,6 +96,10 @@ OPTIMIZERS = {
     "simsiam_cifar10": ("sgd", 0.06, 5e-4, "nothing", 0),
     "simsiam_small": ("sgd", 0.06, 5e-4, "nothing", 0),
     "simsiam_photos": ("sgd", 0.05, 1e-4, "nothing", 0),
+    "barlow_twins_imagenet": ("lars", 1.6, 1e-6, "one_dimensional", 10),
+    "barlow_twins_cifar10": ("lars", 0.4, 1e-4, "one_dimensional", 10),
+    "barlow_twins_small": ("lars", 0.4, 1e-4, "one_dimensional", 10),
+    "barlow_twins_photos": ("lars", 0.4, 1e-6, "one_dimensional", 10),
 }
 # recipe: BatchNorm statistics of encoder and momentum encoder
 STATISTICS = {
@@ -104,8 +112,9 @@ STATISTICS = {
     "sce_small": ("global", "split:8"),
     "sce_photos": ("global", "split:8"),
 }
-# residual branches start at zero: google-research/simclr, facebookresearch/simsiam
+# residual branches start at zero: google-research/simclr, and facebookresearch's simsiam and barlowtwins
 ZERO_INIT = {"simclr_imagenet", "simclr_cifar10", "simclr_photos", "simsiam_imagenet", "simsiam_photos"}
+ZERO_INIT |= {"barlow_twins_imagenet", "barlow_twins_photos"}
 # recipe: widths of the layers of each head, from the features on
 HEADS = {
     "simclr_imagenet": {"projector": [2048, 2048, 128]},
@@ -120,6 +129,8 @@ HEADS = {
     "sce_imagenet_multicrop": {"projector": [2048, 4096, 4096, 256], "predictor": [256, 4096, 256]},
     "sce_cifar10": {"projector": [512, 512, 128]},
     "simsiam_imagenet": {"projector": [2048, 2048, 2048, 2048], "predictor": [2048, 512, 2048]},
+    "barlow_twins_imagenet": {"projector": [2048, 8192, 8192, 8192]},
+    "barlow_twins_cifar10": {"projector": [512, 2048, 2048, 2048]},
     "simsiam_cifar10": {"projector": [512, 2048, 2048], "predictor": [2048, 512, 2048]},
 }
 

@@ -67,7 +67,31 @@ def simsiam(method: Any, views: Mapping[str, Tensor]) -> Tensor:
     return total
 
 
-LOOPS: Mapping[str, Loop] = {"simclr": simclr, "moco": moco, "byol": byol, "sce": sce, "simsiam": simsiam}
+def barlow_twins(method: Any, views: Mapping[str, Tensor]) -> Tensor:
+    """Zbontar et al. 2021, equations 1 and 2; each dimension is standardized as BatchNorm does, 1e-5 under the root."""
+    one, two = (
+        [
+            (column - column.mean()) / (column.var(correction=0) + 1e-5).sqrt()
+            for column in method.projector(method.encoder(views[view])).T
+        ]
+        for view in ("view/1", "view/2")
+    )
+    total = torch.zeros((), dtype=torch.float64)
+    for i, a in enumerate(one):
+        for j, b in enumerate(two):
+            correlation = (a * b).mean()
+            total = total + ((1 - correlation).pow(2) if i == j else method.redundancy * correlation.pow(2))
+    return total
+
+
+LOOPS: Mapping[str, Loop] = {
+    "simclr": simclr,
+    "moco": moco,
+    "byol": byol,
+    "sce": sce,
+    "simsiam": simsiam,
+    "barlow_twins": barlow_twins,
+}
 
 
 def direction(row: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
+from lookalike.methods.barlow_twins import BarlowTwins
 from lookalike.methods.byol import BYOL
 from lookalike.methods.method import Method
 from lookalike.methods.moco import MoCo
@@ -16,6 +17,7 @@ METHODS: Mapping[str, type[Method]] = {
     "byol": BYOL,
     "sce": SCE,
     "simsiam": SimSiam,
+    "barlow_twins": BarlowTwins,
 }
 
 VIEWS: Mapping[str, Callable] = {
