@@ -13,6 +13,7 @@ from lookalike.methods.moco import MoCo
 from lookalike.methods.sce import SCE
 from lookalike.methods.simclr import SimCLR
 from lookalike.methods.simsiam import SimSiam
+from lookalike.methods.vicreg import VICReg
 from lookalike.modules import Queue, mlp, with_batch_statistics
 from methods.fixtures import Redraws, progress
 
@@ -25,6 +26,7 @@ METHODS = [
     "simsiam",
     "barlow_twins",
     "barlow_twins hsic",
+    "vicreg",
 ]  # a method, or a method and what is special
 VIEWS = ("view/1", "view/2")
 
@@ -41,6 +43,7 @@ def build(name: str) -> Method:
         "sce symmetric": lambda: SCE(encoder, projector, queue, keys=VIEWS, queries=VIEWS),
         "barlow_twins": lambda: BarlowTwins(encoder, projector),
         "barlow_twins hsic": lambda: BarlowTwins(encoder, projector, redundancy=0.1, variant="hsic"),
+        "vicreg": lambda: VICReg(encoder, projector),
         "simsiam": lambda: SimSiam(encoder, projector, predictor),
     }[name]()
     return with_batch_statistics(method, "global").double()

@@ -70,6 +70,10 @@ OBJECTIVES = {
     "barlow_twins_cifar10": (1000, 256, 32, None, None, None),
     "barlow_twins_small": (200, 256, 32, None, None, None),
     "barlow_twins_photos": (100, 256, 224, None, None, None),
+    "vicreg_imagenet": (1000, 2048, 224, None, None, None),
+    "vicreg_cifar10": (1000, 256, 32, None, None, None),
+    "vicreg_small": (200, 256, 32, None, None, None),
+    "vicreg_photos": (100, 256, 224, None, None, None),
 }
 # recipe: rule, rate at the recipe's batch, weight decay, what is free of it, epochs of warm-up
 OPTIMIZERS = {
@@ -100,6 +104,10 @@ OPTIMIZERS = {
     "barlow_twins_cifar10": ("lars", 0.4, 1e-4, "one_dimensional", 10),
     "barlow_twins_small": ("lars", 0.4, 1e-4, "one_dimensional", 10),
     "barlow_twins_photos": ("lars", 0.4, 1e-6, "one_dimensional", 10),
+    "vicreg_imagenet": ("lars", 1.6, 1e-6, "one_dimensional", 10),
+    "vicreg_cifar10": ("lars", 0.3, 1e-4, "one_dimensional", 10),
+    "vicreg_small": ("lars", 0.3, 1e-4, "one_dimensional", 10),
+    "vicreg_photos": ("lars", 0.3, 1e-6, "one_dimensional", 10),
 }
 # recipe: BatchNorm statistics of encoder and momentum encoder
 STATISTICS = {
@@ -112,9 +120,10 @@ STATISTICS = {
     "sce_small": ("global", "split:8"),
     "sce_photos": ("global", "split:8"),
 }
-# residual branches start at zero: google-research/simclr, and facebookresearch's simsiam and barlowtwins
+# residual branches start at zero: google-research/simclr, and facebookresearch's simsiam, barlowtwins, vicreg
 ZERO_INIT = {"simclr_imagenet", "simclr_cifar10", "simclr_photos", "simsiam_imagenet", "simsiam_photos"}
 ZERO_INIT |= {"barlow_twins_imagenet", "barlow_twins_photos"}
+ZERO_INIT |= {"vicreg_imagenet", "vicreg_photos"}
 # recipe: widths of the layers of each head, from the features on
 HEADS = {
     "simclr_imagenet": {"projector": [2048, 2048, 128]},
@@ -131,6 +140,8 @@ HEADS = {
     "simsiam_imagenet": {"projector": [2048, 2048, 2048, 2048], "predictor": [2048, 512, 2048]},
     "barlow_twins_imagenet": {"projector": [2048, 8192, 8192, 8192]},
     "barlow_twins_cifar10": {"projector": [512, 2048, 2048, 2048]},
+    "vicreg_imagenet": {"projector": [2048, 8192, 8192, 8192]},
+    "vicreg_cifar10": {"projector": [512, 2048, 2048, 2048]},
     "simsiam_cifar10": {"projector": [512, 2048, 2048], "predictor": [2048, 512, 2048]},
 }
 

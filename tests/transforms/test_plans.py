@@ -23,6 +23,7 @@ from lookalike.transforms import (
     sce_weak_strong,
     simclr,
     simsiam,
+    vicreg_cifar,
 )
 
 SMALL = {
@@ -36,6 +37,7 @@ SMALL = {
     "sce": sce_weak_strong(),
     "sce pair": sce_pair(32),
     "simsiam": simsiam(32, blur=False),
+    "vicreg": vicreg_cifar(),
 }
 LARGE = {"simclr": simclr(), "moco v1": moco_v1(), "moco v2": moco_v2(), "byol": byol_pair(), "sce": sce_multicrop()}
 
@@ -94,6 +96,15 @@ def test_simsiam_views_are_both_moco_v2s_and_cifar_has_no_blur():
     sharp = simsiam(32, blur=False)["view/2"]
     assert sharp == tuple(change for change in moco_v2(32)["key"] if not isinstance(change, GaussianBlur))
     assert len(sharp) == 4
+
+
+def test_vicreg_cifar_solarizes_both_views_and_blurs_none():
+    one, two = vicreg_cifar().values()
+    assert one == two
+    assert one[0] == RandomResizedCrop(32, (0.2, 1.0), interpolation="bicubic")
+    assert find(one, ColorJitter) == ColorJitter(0.4, 0.4, 0.2, 0.1, p=0.8)
+    assert find(one, Solarize) == Solarize(0.5, p=0.1)
+    assert find(one, GaussianBlur) is None
 
 
 def test_byol_pair_is_asymmetric():

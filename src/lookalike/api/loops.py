@@ -5,6 +5,7 @@ nothing of `functional` is used. Gradient flows where the loop does not cut it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import permutations
 from typing import Any, TypeAlias
 
 import torch
@@ -84,6 +85,20 @@ def barlow_twins(method: Any, views: Mapping[str, Tensor]) -> Tensor:
     return total
 
 
+def vicreg(method: Any, views: Mapping[str, Tensor]) -> Tensor:
+    """Bardes et al. 2021, equations 1 to 6, with the mean of the squared distances over dimensions."""
+    both = [method.projector(method.encoder(views[view])) for view in ("view/1", "view/2")]
+    total = method.invariance * (both[0] - both[1]).pow(2).mean()
+    for z in both:
+        columns = list((z - z.mean(0)).T)
+        for a in columns:
+            deviation = ((a * a).sum() / (len(z) - 1) + 1e-4).sqrt()
+            total = total + method.variance * (1 - deviation).clamp(min=0) / len(columns)
+        for a, b in permutations(columns, 2):
+            total = total + method.covariance * ((a * b).sum() / (len(z) - 1)).pow(2) / len(columns)
+    return total
+
+
 LOOPS: Mapping[str, Loop] = {
     "simclr": simclr,
     "moco": moco,
@@ -91,6 +106,7 @@ LOOPS: Mapping[str, Loop] = {
     "sce": sce,
     "simsiam": simsiam,
     "barlow_twins": barlow_twins,
+    "vicreg": vicreg,
 }
 
 

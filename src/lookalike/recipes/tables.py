@@ -9,6 +9,7 @@ from lookalike.methods.moco import MoCo
 from lookalike.methods.sce import SCE
 from lookalike.methods.simclr import SimCLR
 from lookalike.methods.simsiam import SimSiam
+from lookalike.methods.vicreg import VICReg
 from lookalike.transforms import plans
 
 METHODS: Mapping[str, type[Method]] = {
@@ -18,6 +19,7 @@ METHODS: Mapping[str, type[Method]] = {
     "sce": SCE,
     "simsiam": SimSiam,
     "barlow_twins": BarlowTwins,
+    "vicreg": VICReg,
 }
 
 VIEWS: Mapping[str, Callable] = {
@@ -30,5 +32,6 @@ VIEWS: Mapping[str, Callable] = {
     "sce_pair": plans.sce_pair,
     "sce_multicrop": plans.sce_multicrop,
     "simsiam": plans.simsiam,
+    "vicreg_cifar": plans.vicreg_cifar,
     "digits": plans.digits,
 }

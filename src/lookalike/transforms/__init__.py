@@ -23,6 +23,7 @@ from lookalike.transforms.plans import (
     sce_weak_strong,
     simclr,
     simsiam,
+    vicreg_cifar,
 )
 from lookalike.transforms.views import Parameters, Views
 
@@ -49,4 +50,5 @@ __all__ = [
     "sce_weak_strong",
     "simclr",
     "simsiam",
+    "vicreg_cifar",
 ]

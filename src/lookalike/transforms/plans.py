@@ -84,6 +84,13 @@ def simsiam(size: int = 224, blur: bool = True) -> dict[str, Chain]:
     return {"view/1": chain, "view/2": chain}
 
 
+def vicreg_cifar(size: int = 32) -> dict[str, Chain]:
+    """VICReg on CIFAR-10 (vturrisi/solo-learn, cifar/vicreg.yaml): "view/1", "view/2" alike, solarized, not blurred."""
+    crop = RandomResizedCrop(size, (0.2, 1.0), interpolation="bicubic")
+    chain = (crop, HorizontalFlip(), ColorJitter(0.4, 0.4, 0.2, 0.1), Grayscale(), Solarize(p=0.1))
+    return {"view/1": chain, "view/2": chain}
+
+
 def sce_weak_strong(size: int = 32) -> dict[str, Chain]:
     """SCE on small images (Denize et al., 2023; CEA-LIST/SCE, two_crops_soft_and_strong_pil_contrastive_cifar10).
 
