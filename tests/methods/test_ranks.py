@@ -10,6 +10,7 @@ from lookalike.methods.barlow_twins import BarlowTwins
 from lookalike.methods.byol import BYOL
 from lookalike.methods.method import Batch, Method
 from lookalike.methods.moco import MoCo
+from lookalike.methods.moco_v3 import MoCoV3
 from lookalike.methods.sce import SCE
 from lookalike.methods.simclr import SimCLR
 from lookalike.methods.simsiam import SimSiam
@@ -27,6 +28,7 @@ METHODS = [
     "barlow_twins",
     "barlow_twins hsic",
     "vicreg",
+    "moco_v3",
 ]  # a method, or a method and what is special
 VIEWS = ("view/1", "view/2")
 
@@ -44,6 +46,7 @@ def build(name: str) -> Method:
         "barlow_twins": lambda: BarlowTwins(encoder, projector),
         "barlow_twins hsic": lambda: BarlowTwins(encoder, projector, redundancy=0.1, variant="hsic"),
         "vicreg": lambda: VICReg(encoder, projector),
+        "moco_v3": lambda: MoCoV3(encoder, projector, predictor, temperature=0.2),
         "simsiam": lambda: SimSiam(encoder, projector, predictor),
     }[name]()
     return with_batch_statistics(method, "global").double()

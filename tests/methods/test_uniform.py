@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from lookalike.methods.byol import BYOL
 from lookalike.methods.method import Method
 from lookalike.methods.moco import MoCo
+from lookalike.methods.moco_v3 import MoCoV3
 from lookalike.methods.sce import SCE
 from lookalike.methods.simclr import SimCLR
 from methods.fixtures import QUERY, batch, identity, queue_of
@@ -38,6 +39,7 @@ def queue():
         (SimCLR(Alike(), identity(), reduction="tf_sum"), 2 * math.log(2 * ROWS - 1)),
         (MoCo(Alike(), identity(), queue()), math.log(1 + KEYS)),
         (MoCo(Alike(), identity(), queue(), symmetric=True), 2 * math.log(1 + KEYS)),
+        (MoCoV3(Alike(), identity(), identity(), temperature=0.3), 4 * 0.3 * math.log(ROWS)),
         (SCE(Alike(), identity(), queue()), math.log(1 + KEYS)),
         (SCE(Alike(), identity(), queue(), coefficient=0.2, mask_positive="official"), math.log(1 + KEYS)),
     ],

@@ -74,6 +74,10 @@ OBJECTIVES = {
     "vicreg_cifar10": (1000, 256, 32, None, None, None),
     "vicreg_small": (200, 256, 32, None, None, None),
     "vicreg_photos": (100, 256, 224, None, None, None),
+    "moco_v3_imagenet": (1000, 4096, 224, 1.0, None, (0.996, 1.0)),
+    "moco_v3_cifar10": (1000, 256, 32, 0.2, None, (0.99, 1.0)),
+    "moco_v3_small": (200, 256, 32, 0.2, None, (0.99, 1.0)),
+    "moco_v3_photos": (100, 256, 224, 1.0, None, (0.99, 1.0)),
 }
 # recipe: rule, rate at the recipe's batch, weight decay, what is free of it, epochs of warm-up
 OPTIMIZERS = {
@@ -108,6 +112,10 @@ OPTIMIZERS = {
     "vicreg_cifar10": ("lars", 0.3, 1e-4, "one_dimensional", 10),
     "vicreg_small": ("lars", 0.3, 1e-4, "one_dimensional", 10),
     "vicreg_photos": ("lars", 0.3, 1e-6, "one_dimensional", 10),
+    "moco_v3_imagenet": ("lars", 4.8, 1.5e-6, "one_dimensional", 10),
+    "moco_v3_cifar10": ("lars", 0.6, 1e-6, "one_dimensional", 10),
+    "moco_v3_small": ("sgd", 0.06, 5e-4, "nothing", 10),
+    "moco_v3_photos": ("lars", 0.6, 1e-6, "one_dimensional", 10),
 }
 # recipe: BatchNorm statistics of encoder and momentum encoder
 STATISTICS = {
@@ -142,6 +150,8 @@ HEADS = {
     "barlow_twins_cifar10": {"projector": [512, 2048, 2048, 2048]},
     "vicreg_imagenet": {"projector": [2048, 8192, 8192, 8192]},
     "vicreg_cifar10": {"projector": [512, 2048, 2048, 2048]},
+    "moco_v3_imagenet": {"projector": [2048, 4096, 256], "predictor": [256, 4096, 256]},
+    "moco_v3_cifar10": {"projector": [512, 4096, 256], "predictor": [256, 4096, 256]},
     "simsiam_cifar10": {"projector": [512, 2048, 2048], "predictor": [2048, 512, 2048]},
 }
 
@@ -335,7 +345,9 @@ def test_keys_leak_in_no_recipe_that_is_made_for_one_device(name):
     build_method(recipe, encoder, 10**6, notes.append)
     for_eight_gpus = recipe.backbone.statistics == "local"
     assert bool(notes) == for_eight_gpus, notes
-    assert for_eight_gpus == (name.startswith("moco_v") and "imagenet" in name)
+    assert for_eight_gpus == (
+        name in ("moco_v1_imagenet", "moco_v2_imagenet") or name.startswith(("moco_v1_imagenet_", "moco_v2_imagenet_"))
+    )
 
 
 @pytest.mark.parametrize(

@@ -99,6 +99,18 @@ def vicreg(method: Any, views: Mapping[str, Tensor]) -> Tensor:
     return total
 
 
+def moco_v3(method: Any, views: Mapping[str, Tensor]) -> Tensor:
+    """Chen et al. 2021, equation 1 and algorithm 1, both ways; keys of all images of the batch, without gradient."""
+    total = torch.zeros((), dtype=torch.float64)
+    for one, two in (("view/1", "view/2"), ("view/2", "view/1")):
+        queries = method.predictor(method.projector(method.encoder(views[one])))
+        keys = [direction(key) for key in slow(method.momentum_encoder, views[two])]
+        for own, query in enumerate(queries):
+            share = log_shares(direction(query), keys, method.temperature)[own]
+            total = total - 2 * method.temperature * share / len(queries)
+    return total
+
+
 LOOPS: Mapping[str, Loop] = {
     "simclr": simclr,
     "moco": moco,
@@ -107,6 +119,7 @@ LOOPS: Mapping[str, Loop] = {
     "simsiam": simsiam,
     "barlow_twins": barlow_twins,
     "vicreg": vicreg,
+    "moco_v3": moco_v3,
 }
 
 

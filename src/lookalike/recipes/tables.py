@@ -6,6 +6,7 @@ from lookalike.methods.barlow_twins import BarlowTwins
 from lookalike.methods.byol import BYOL
 from lookalike.methods.method import Method
 from lookalike.methods.moco import MoCo
+from lookalike.methods.moco_v3 import MoCoV3
 from lookalike.methods.sce import SCE
 from lookalike.methods.simclr import SimCLR
 from lookalike.methods.simsiam import SimSiam
@@ -20,12 +21,14 @@ METHODS: Mapping[str, type[Method]] = {
     "simsiam": SimSiam,
     "barlow_twins": BarlowTwins,
     "vicreg": VICReg,
+    "moco_v3": MoCoV3,
 }
 
 VIEWS: Mapping[str, Callable] = {
     "simclr": plans.simclr,
     "moco_v1": plans.moco_v1,
     "moco_v2": plans.moco_v2,
+    "moco_v3": plans.moco_v3,
     "moco_cifar": plans.moco_cifar,
     "byol": plans.byol_pair,
     "sce_weak_strong": plans.sce_weak_strong,
