@@ -8,6 +8,8 @@ from lookalike import recipes
 from lookalike.functional.collectives import rank, world
 from lookalike.methods.barlow_twins import BarlowTwins
 from lookalike.methods.byol import BYOL
+from lookalike.methods.dcl import DCL
+from lookalike.methods.debiased import Debiased
 from lookalike.methods.method import Batch, Method
 from lookalike.methods.moco import MoCo
 from lookalike.methods.moco_v3 import MoCoV3
@@ -29,6 +31,9 @@ METHODS = [
     "barlow_twins hsic",
     "vicreg",
     "moco_v3",
+    "dcl",
+    "dcl weighted",
+    "debiased",
 ]  # a method, or a method and what is special
 VIEWS = ("view/1", "view/2")
 
@@ -47,6 +52,9 @@ def build(name: str) -> Method:
         "barlow_twins hsic": lambda: BarlowTwins(encoder, projector, redundancy=0.1, variant="hsic"),
         "vicreg": lambda: VICReg(encoder, projector),
         "moco_v3": lambda: MoCoV3(encoder, projector, predictor, temperature=0.2),
+        "dcl": lambda: DCL(encoder, projector),
+        "dcl weighted": lambda: DCL(encoder, projector, sigma=0.5, weight_gradient=True),
+        "debiased": lambda: Debiased(encoder, projector),
         "simsiam": lambda: SimSiam(encoder, projector, predictor),
     }[name]()
     return with_batch_statistics(method, "global").double()

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from lookalike.methods.byol import BYOL
+from lookalike.methods.dcl import DCL
+from lookalike.methods.debiased import Debiased
 from lookalike.methods.method import Method
 from lookalike.methods.moco import MoCo
 from lookalike.methods.moco_v3 import MoCoV3
@@ -40,6 +42,9 @@ def queue():
         (MoCo(Alike(), identity(), queue()), math.log(1 + KEYS)),
         (MoCo(Alike(), identity(), queue(), symmetric=True), 2 * math.log(1 + KEYS)),
         (MoCoV3(Alike(), identity(), identity(), temperature=0.3), 4 * 0.3 * math.log(ROWS)),
+        (DCL(Alike(), identity(), temperature=0.3), math.log(2 * ROWS - 2)),
+        (DCL(Alike(), identity(), sigma=0.5, reduction="sum"), 2 * math.log(2 * ROWS - 2)),
+        (Debiased(Alike(), identity(), prior=0.3), math.log(2 * ROWS - 1)),
         (SCE(Alike(), identity(), queue()), math.log(1 + KEYS)),
         (SCE(Alike(), identity(), queue(), coefficient=0.2, mask_positive="official"), math.log(1 + KEYS)),
     ],

@@ -78,6 +78,13 @@ OBJECTIVES = {
     "moco_v3_cifar10": (1000, 256, 32, 0.2, None, (0.99, 1.0)),
     "moco_v3_small": (200, 256, 32, 0.2, None, (0.99, 1.0)),
     "moco_v3_photos": (100, 256, 224, 1.0, None, (0.99, 1.0)),
+    "dcl_imagenet": (100, 256, 224, 0.1, None, None),
+    "dcl_cifar10": (100, 256, 32, 0.1, None, None),
+    "dcl_small": (200, 256, 32, 0.1, None, None),
+    "dcl_photos": (100, 256, 224, 0.1, None, None),
+    "debiased_stl10": (400, 256, 32, 0.5, None, None),
+    "debiased_small": (200, 256, 32, 0.5, None, None),
+    "debiased_photos": (100, 256, 224, 0.2, None, None),
 }
 # recipe: rule, rate at the recipe's batch, weight decay, what is free of it, epochs of warm-up
 OPTIMIZERS = {
@@ -116,6 +123,13 @@ OPTIMIZERS = {
     "moco_v3_cifar10": ("lars", 0.6, 1e-6, "one_dimensional", 10),
     "moco_v3_small": ("sgd", 0.06, 5e-4, "nothing", 10),
     "moco_v3_photos": ("lars", 0.6, 1e-6, "one_dimensional", 10),
+    "dcl_imagenet": ("lars", 1.2, 1e-6, "bias_and_norm", 10),
+    "dcl_cifar10": ("adam", 1e-3, 1e-6, "nothing", 0),
+    "dcl_small": ("sgd", 0.06, 5e-4, "nothing", 10),
+    "dcl_photos": ("lars", 1.2, 1e-6, "bias_and_norm", 10),
+    "debiased_stl10": ("adam", 1e-3, 1e-6, "nothing", 0),
+    "debiased_small": ("sgd", 0.06, 5e-4, "nothing", 10),
+    "debiased_photos": ("lars", 1.2, 1e-6, "bias_and_norm", 10),
 }
 # recipe: BatchNorm statistics of encoder and momentum encoder
 STATISTICS = {
@@ -152,6 +166,9 @@ HEADS = {
     "vicreg_cifar10": {"projector": [512, 2048, 2048, 2048]},
     "moco_v3_imagenet": {"projector": [2048, 4096, 256], "predictor": [256, 4096, 256]},
     "moco_v3_cifar10": {"projector": [512, 4096, 256], "predictor": [256, 4096, 256]},
+    "dcl_imagenet": {"projector": [2048, 2048, 128]},
+    "dcl_cifar10": {"projector": [512, 512, 128]},
+    "debiased_stl10": {"projector": [2048, 512, 128]},
     "simsiam_cifar10": {"projector": [512, 2048, 2048], "predictor": [2048, 512, 2048]},
 }
 

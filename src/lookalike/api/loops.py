@@ -4,6 +4,7 @@ Each loop takes a method in fp64 and its views, runs the networks as the paper s
 nothing of `functional` is used. Gradient flows where the loop does not cut it.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import permutations
 from typing import Any, TypeAlias
@@ -111,6 +112,27 @@ def moco_v3(method: Any, views: Mapping[str, Tensor]) -> Tensor:
     return total
 
 
+def dcl(method: Any, views: Mapping[str, Tensor]) -> Tensor:
+    """Yeh et al. 2021, equation 6, without weights."""
+    total = torch.zeros((), dtype=torch.float64)
+    own = pairs(method, views)
+    for positive, negatives in own:
+        total = total - positive + torch.stack([negative.exp() for negative in negatives]).sum().log()
+    return total / len(own)
+
+
+def debiased(method: Any, views: Mapping[str, Tensor]) -> Tensor:
+    """Chuang et al. 2020, equations 7 and 8, with one positive."""
+    total = torch.zeros((), dtype=torch.float64)
+    own = pairs(method, views)
+    for positive, negatives in own:
+        seen = torch.stack([negative.exp() for negative in negatives]).sum()
+        corrected = (seen - method.prior * len(negatives) * positive.exp()) / (1 - method.prior)
+        rest = corrected.clamp(min=len(negatives) * math.exp(-1 / method.temperature))
+        total = total - (positive.exp() / (positive.exp() + rest)).log()
+    return total / len(own)
+
+
 LOOPS: Mapping[str, Loop] = {
     "simclr": simclr,
     "moco": moco,
@@ -120,6 +142,8 @@ LOOPS: Mapping[str, Loop] = {
     "barlow_twins": barlow_twins,
     "vicreg": vicreg,
     "moco_v3": moco_v3,
+    "dcl": dcl,
+    "debiased": debiased,
 }
 
 
@@ -140,3 +164,13 @@ def slow(network: Any, pixels: Tensor) -> Tensor:
     """What a momentum encoder makes of a view: no gradient."""
     with torch.no_grad():
         return network(pixels)
+
+
+def pairs(method: Any, views: Mapping[str, Tensor]) -> list[tuple[Tensor, list[Tensor]]]:
+    """Of every view the logit of its partner, and those of all views of other images."""
+    z = [direction(row) for view in ("view/1", "view/2") for row in method.projector(method.encoder(views[view]))]
+    images, found = len(z) // 2, []
+    for a, row in enumerate(z):
+        logits = [(row * other).sum() / method.temperature for other in z]
+        found.append((logits[(a + images) % len(z)], [x for c, x in enumerate(logits) if (c - a) % images]))
+    return found

@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 
 from lookalike.methods.barlow_twins import BarlowTwins
 from lookalike.methods.byol import BYOL
+from lookalike.methods.dcl import DCL
+from lookalike.methods.debiased import Debiased
 from lookalike.methods.method import Method
 from lookalike.methods.moco import MoCo
 from lookalike.methods.moco_v3 import MoCoV3
@@ -22,6 +24,8 @@ METHODS: Mapping[str, type[Method]] = {
     "barlow_twins": BarlowTwins,
     "vicreg": VICReg,
     "moco_v3": MoCoV3,
+    "dcl": DCL,
+    "debiased": Debiased,
 }
 
 VIEWS: Mapping[str, Callable] = {
