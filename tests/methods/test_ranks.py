@@ -13,6 +13,7 @@ from lookalike.methods.debiased import Debiased
 from lookalike.methods.method import Batch, Method
 from lookalike.methods.moco import MoCo
 from lookalike.methods.moco_v3 import MoCoV3
+from lookalike.methods.nnclr import NNCLR
 from lookalike.methods.sce import SCE
 from lookalike.methods.simclr import SimCLR
 from lookalike.methods.simsiam import SimSiam
@@ -34,6 +35,7 @@ METHODS = [
     "dcl",
     "dcl weighted",
     "debiased",
+    "nnclr",
 ]  # a method, or a method and what is special
 VIEWS = ("view/1", "view/2")
 
@@ -55,6 +57,7 @@ def build(name: str) -> Method:
         "dcl": lambda: DCL(encoder, projector),
         "dcl weighted": lambda: DCL(encoder, projector, sigma=0.5, weight_gradient=True),
         "debiased": lambda: Debiased(encoder, projector),
+        "nnclr": lambda: NNCLR(encoder, projector, predictor, queue),
         "simsiam": lambda: SimSiam(encoder, projector, predictor),
     }[name]()
     return with_batch_statistics(method, "global").double()

@@ -12,6 +12,7 @@ from lookalike.methods.debiased import Debiased
 from lookalike.methods.method import Method
 from lookalike.methods.moco import MoCo
 from lookalike.methods.moco_v3 import MoCoV3
+from lookalike.methods.nnclr import NNCLR
 from lookalike.methods.sce import SCE
 from lookalike.methods.simclr import SimCLR
 from methods.fixtures import QUERY, batch, identity, queue_of
@@ -45,6 +46,7 @@ def queue():
         (DCL(Alike(), identity(), temperature=0.3), math.log(2 * ROWS - 2)),
         (DCL(Alike(), identity(), sigma=0.5, reduction="sum"), 2 * math.log(2 * ROWS - 2)),
         (Debiased(Alike(), identity(), prior=0.3), math.log(2 * ROWS - 1)),
+        (NNCLR(Alike(), identity(), identity(), queue()), math.log(ROWS)),
         (SCE(Alike(), identity(), queue()), math.log(1 + KEYS)),
         (SCE(Alike(), identity(), queue(), coefficient=0.2, mask_positive="official"), math.log(1 + KEYS)),
     ],

@@ -85,6 +85,10 @@ OBJECTIVES = {
     "debiased_stl10": (400, 256, 32, 0.5, None, None),
     "debiased_small": (200, 256, 32, 0.5, None, None),
     "debiased_photos": (100, 256, 224, 0.2, None, None),
+    "nnclr_imagenet": (1000, 4096, 224, 0.1, 98304, None),
+    "nnclr_cifar10": (1000, 256, 32, 0.2, 25000, None),
+    "nnclr_small": (200, 256, 32, 0.2, 16384, None),
+    "nnclr_photos": (100, 256, 224, 0.1, 32768, None),
 }
 # recipe: rule, rate at the recipe's batch, weight decay, what is free of it, epochs of warm-up
 OPTIMIZERS = {
@@ -130,6 +134,10 @@ OPTIMIZERS = {
     "debiased_stl10": ("adam", 1e-3, 1e-6, "nothing", 0),
     "debiased_small": ("sgd", 0.06, 5e-4, "nothing", 10),
     "debiased_photos": ("lars", 1.2, 1e-6, "bias_and_norm", 10),
+    "nnclr_imagenet": ("lars", 4.8, 1e-6, "one_dimensional", 10),
+    "nnclr_cifar10": ("lars", 0.6, 1e-5, "one_dimensional", 10),
+    "nnclr_small": ("sgd", 0.06, 5e-4, "nothing", 10),
+    "nnclr_photos": ("lars", 0.45, 1e-6, "one_dimensional", 10),
 }
 # recipe: BatchNorm statistics of encoder and momentum encoder
 STATISTICS = {
@@ -169,6 +177,8 @@ HEADS = {
     "dcl_imagenet": {"projector": [2048, 2048, 128]},
     "dcl_cifar10": {"projector": [512, 512, 128]},
     "debiased_stl10": {"projector": [2048, 512, 128]},
+    "nnclr_imagenet": {"projector": [2048, 2048, 2048, 256], "predictor": [256, 4096, 256]},
+    "nnclr_cifar10": {"projector": [512, 2048, 2048, 256], "predictor": [256, 4096, 256]},
     "simsiam_cifar10": {"projector": [512, 2048, 2048], "predictor": [2048, 512, 2048]},
 }
 

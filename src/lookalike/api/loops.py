@@ -122,7 +122,7 @@ def dcl(method: Any, views: Mapping[str, Tensor]) -> Tensor:
 
 
 def debiased(method: Any, views: Mapping[str, Tensor]) -> Tensor:
-    """Chuang et al. 2020, equations 7 and 8, with one positive."""
+    """Chuang et al. 2020, with one positive."""
     total = torch.zeros((), dtype=torch.float64)
     own = pairs(method, views)
     for positive, negatives in own:
@@ -131,6 +131,18 @@ def debiased(method: Any, views: Mapping[str, Tensor]) -> Tensor:
         rest = corrected.clamp(min=len(negatives) * math.exp(-1 / method.temperature))
         total = total - (positive.exp() / (positive.exp() + rest)).log()
     return total / len(own)
+
+
+def nnclr(method: Any, views: Mapping[str, Tensor]) -> Tensor:
+    """Dwibedi et al. 2021, both ways; the nearest row of the support set stands for the view."""
+    rows = {view: method.projector(method.encoder(pixels)) for view, pixels in views.items()}
+    support, total = [row.clone() for row in method.queue.rows()], torch.zeros((), dtype=torch.float64)
+    for one, two in (("view/1", "view/2"), ("view/2", "view/1")):
+        predictions = [direction(row) for row in method.predictor(rows[two])]
+        for own, row in enumerate(rows[one].detach()):
+            friend = max(support, key=lambda other, row=row: float((other * row).sum()))
+            total = total - log_shares(friend, predictions, method.temperature)[own] / (2 * len(predictions))
+    return total
 
 
 LOOPS: Mapping[str, Loop] = {
@@ -144,6 +156,7 @@ LOOPS: Mapping[str, Loop] = {
     "moco_v3": moco_v3,
     "dcl": dcl,
     "debiased": debiased,
+    "nnclr": nnclr,
 }
 
 

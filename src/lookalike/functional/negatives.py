@@ -74,7 +74,7 @@ def debiased(
     prior: float,
     group: Group = None,
 ) -> Float[Tensor, ""]:
-    """NT-Xent with the share `prior` of false negatives taken out (Chuang et al. 2020, eq. 7 and 8, one positive).
+    """NT-Xent with the share `prior` of false negatives taken out (Chuang et al. 2020, one positive).
 
     With P = exp(s), M negatives and their sum S: max((S - prior M P) / (1 - prior), M exp(-1 / t)) stands for S.
     Mean over all 2B views of the global batch of `group`; rows are normalized inside; prior 0 is NT-Xent.

@@ -7,7 +7,7 @@ the target gets no gradient keeps the network from one answer for all.
     p = predictor(z)
     loss = - mean of (cos(p1, z2) + cos(p2, z1)) / 2                                       no gradient into z1, z2 there
 
-The predictor's learning rate stays constant (section 4.2; --fix-pred-lr).
+The predictor's learning rate stays constant (the last row of table 1; --fix-pred-lr).
 B batch, D embedding.
 """
 

@@ -9,6 +9,7 @@ from lookalike.methods.debiased import Debiased
 from lookalike.methods.method import Method
 from lookalike.methods.moco import MoCo
 from lookalike.methods.moco_v3 import MoCoV3
+from lookalike.methods.nnclr import NNCLR
 from lookalike.methods.sce import SCE
 from lookalike.methods.simclr import SimCLR
 from lookalike.methods.simsiam import SimSiam
@@ -26,6 +27,7 @@ METHODS: Mapping[str, type[Method]] = {
     "moco_v3": MoCoV3,
     "dcl": DCL,
     "debiased": Debiased,
+    "nnclr": NNCLR,
 }
 
 VIEWS: Mapping[str, Callable] = {
