@@ -140,7 +140,8 @@ def nnclr(method: Any, views: Mapping[str, Tensor]) -> Tensor:
     for one, two in (("view/1", "view/2"), ("view/2", "view/1")):
         predictions = [direction(row) for row in method.predictor(rows[two])]
         for own, row in enumerate(rows[one].detach()):
-            friend = max(support, key=lambda other, row=row: float((other * row).sum()))
+            products = [float((other * row).sum()) for other in support]
+            friend = support[products.index(max(products))]
             total = total - log_shares(friend, predictions, method.temperature)[own] / (2 * len(predictions))
     return total
 

@@ -30,7 +30,7 @@ class Views(NamedTuple):
 
     positive: Float[Tensor, "two_b"]
     negatives: Float[Tensor, "two_b"]
-    count: int
+    others: int
 
 
 def decoupled(
