@@ -8,11 +8,11 @@ same letters stand for debiased contrastive learning, which is another method (d
            - w_a * z_a . z_partner / t + log( sum over views c of other images of exp(z_a . z_c / t) )
     DCL: w = 1        DCLW: w = 2 - B * softmax over the batch of (z1 . z2 / sigma)
 
-The contrast set is the global batch: 2B - 2 negatives; gradient flows into both sides. The loss can be negative.
+The contrast set is the global batch: 2B - 2 negatives; gradient flows into both sides. The loss can be negative:
+what it would be if all images looked alike says nothing about health.
 B batch (of all processes), D embedding.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -64,9 +64,6 @@ class DCL(Method):
             reduction=self.reduction,
         )
         return Step(loss=loss, features=h, projections=z)
-
-    def uniform(self, rows: int) -> float:
-        return math.log(2 * rows - 2) * (2 if self.reduction == "sum" else 1)
 
     def exports(self) -> Mapping[str, nn.Module]:
         return {"encoder": self.encoder}
