@@ -42,6 +42,18 @@ def identity(dim: int = 2) -> nn.Linear:
     return layer
 
 
+def waves(rows: int = 8, dim: int = 5) -> tuple[Tensor, Tensor]:
+    """Two views by a formula that any program can evaluate: what official losses made of them is written in tests."""
+    i, j = torch.arange(rows, dtype=torch.float64)[:, None], torch.arange(dim, dtype=torch.float64)[None]
+    one = torch.sin(1 + 3 * i + 5 * j + 0.1 * i * j)
+    return one.clone().requires_grad_(), (one + 0.5 * torch.cos(1 + 2 * i * j + i)).requires_grad_()
+
+
+def rolled(x_BD: Tensor) -> Tensor:
+    """A prediction that differs from its input, by a formula: the neighboring column, and a little of its own."""
+    return x_BD.roll(1, 1) + 0.3 * x_BD
+
+
 def queue_of(rows: Tensor) -> Queue:
     queue = Queue(len(rows), rows.shape[1]).double()
     queue.push(rows)

@@ -6,15 +6,37 @@ import torch.distributed as dist
 
 from lookalike import recipes
 from lookalike.functional.collectives import rank, world
+from lookalike.methods.barlow_twins import BarlowTwins
 from lookalike.methods.byol import BYOL
+from lookalike.methods.dcl import DCL
+from lookalike.methods.debiased import Debiased
 from lookalike.methods.method import Batch, Method
 from lookalike.methods.moco import MoCo
+from lookalike.methods.moco_v3 import MoCoV3
+from lookalike.methods.nnclr import NNCLR
 from lookalike.methods.sce import SCE
 from lookalike.methods.simclr import SimCLR
+from lookalike.methods.simsiam import SimSiam
+from lookalike.methods.vicreg import VICReg
 from lookalike.modules import Queue, mlp, with_batch_statistics
 from methods.fixtures import Redraws, progress
 
-METHODS = ["simclr", "moco", "byol", "sce", "sce symmetric"]  # a method, or a method and what is special
+METHODS = [
+    "simclr",
+    "moco",
+    "byol",
+    "sce",
+    "sce symmetric",
+    "simsiam",
+    "barlow_twins",
+    "barlow_twins hsic",
+    "vicreg",
+    "moco_v3",
+    "dcl",
+    "dcl weighted",
+    "debiased",
+    "nnclr",
+]  # a method, or a method and what is special
 VIEWS = ("view/1", "view/2")
 
 
@@ -28,6 +50,15 @@ def build(name: str) -> Method:
         "byol": lambda: BYOL(encoder, projector, predictor),
         "sce": lambda: SCE(encoder, projector, queue, predictor, shuffle=True),
         "sce symmetric": lambda: SCE(encoder, projector, queue, keys=VIEWS, queries=VIEWS),
+        "barlow_twins": lambda: BarlowTwins(encoder, projector),
+        "barlow_twins hsic": lambda: BarlowTwins(encoder, projector, redundancy=0.1, variant="hsic"),
+        "vicreg": lambda: VICReg(encoder, projector),
+        "moco_v3": lambda: MoCoV3(encoder, projector, predictor, temperature=0.2),
+        "dcl": lambda: DCL(encoder, projector),
+        "dcl weighted": lambda: DCL(encoder, projector, sigma=0.5, weight_gradient=True),
+        "debiased": lambda: Debiased(encoder, projector),
+        "nnclr": lambda: NNCLR(encoder, projector, predictor, queue),
+        "simsiam": lambda: SimSiam(encoder, projector, predictor),
     }[name]()
     return with_batch_statistics(method, "global").double()
 

@@ -6,11 +6,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from lookalike.methods.barlow_twins import BarlowTwins
 from lookalike.methods.byol import BYOL
+from lookalike.methods.dcl import DCL
+from lookalike.methods.debiased import Debiased
 from lookalike.methods.method import Method
 from lookalike.methods.moco import MoCo
+from lookalike.methods.moco_v3 import MoCoV3
+from lookalike.methods.nnclr import NNCLR
 from lookalike.methods.sce import SCE
 from lookalike.methods.simclr import SimCLR
+from lookalike.methods.simsiam import SimSiam
+from lookalike.methods.vicreg import VICReg
 from methods.fixtures import QUERY, batch, identity, queue_of
 
 ROWS, KEYS = 5, 7
@@ -38,6 +45,9 @@ def queue():
         (SimCLR(Alike(), identity(), reduction="tf_sum"), 2 * math.log(2 * ROWS - 1)),
         (MoCo(Alike(), identity(), queue()), math.log(1 + KEYS)),
         (MoCo(Alike(), identity(), queue(), symmetric=True), 2 * math.log(1 + KEYS)),
+        (MoCoV3(Alike(), identity(), identity(), temperature=0.3), 4 * 0.3 * math.log(ROWS)),
+        (Debiased(Alike(), identity(), prior=0.3), math.log(2 * ROWS - 1)),
+        (NNCLR(Alike(), identity(), identity(), queue()), math.log(ROWS)),
         (SCE(Alike(), identity(), queue()), math.log(1 + KEYS)),
         (SCE(Alike(), identity(), queue(), coefficient=0.2, mask_positive="official"), math.log(1 + KEYS)),
     ],
@@ -50,5 +60,15 @@ def test_it_is_the_loss_of_images_that_look_alike(method: Method, expected: floa
     assert step.loss.item() == pytest.approx(expected, rel=1e-9)
 
 
-def test_a_loss_without_keys_has_none() -> None:
-    assert BYOL(Alike(), identity(), identity()).uniform(ROWS) is None
+@pytest.mark.parametrize(
+    "method",
+    [
+        BYOL(Alike(), identity(), identity()),
+        SimSiam(Alike(), identity(), identity()),
+        BarlowTwins(Alike(), identity()),
+        VICReg(Alike(), identity()),
+        DCL(Alike(), identity()),  # it goes through zero in good health
+    ],
+)
+def test_a_loss_without_keys_or_floor_has_none(method: Method) -> None:
+    assert method.uniform(ROWS) is None

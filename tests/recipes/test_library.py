@@ -62,6 +62,33 @@ OBJECTIVES = {
     "sce_cifar10": (200, 256, 32, 0.1, 4096, (0.99, 0.99)),
     "sce_small": (200, 256, 32, 0.1, 4096, (0.99, 0.99)),
     "sce_photos": (100, 256, 224, 0.1, 16384, (0.99, 1.0)),
+    "simsiam_imagenet": (100, 512, 224, None, None, None),
+    "simsiam_cifar10": (800, 512, 32, None, None, None),
+    "simsiam_small": (200, 256, 32, None, None, None),
+    "simsiam_photos": (100, 256, 224, None, None, None),
+    "barlow_twins_imagenet": (1000, 2048, 224, None, None, None),
+    "barlow_twins_cifar10": (1000, 256, 32, None, None, None),
+    "barlow_twins_small": (200, 256, 32, None, None, None),
+    "barlow_twins_photos": (100, 256, 224, None, None, None),
+    "vicreg_imagenet": (1000, 2048, 224, None, None, None),
+    "vicreg_cifar10": (1000, 256, 32, None, None, None),
+    "vicreg_small": (200, 256, 32, None, None, None),
+    "vicreg_photos": (100, 256, 224, None, None, None),
+    "moco_v3_imagenet": (1000, 4096, 224, 1.0, None, (0.996, 1.0)),
+    "moco_v3_cifar10": (1000, 256, 32, 0.2, None, (0.99, 1.0)),
+    "moco_v3_small": (200, 256, 32, 0.2, None, (0.99, 1.0)),
+    "moco_v3_photos": (100, 256, 224, 1.0, None, (0.99, 1.0)),
+    "dcl_imagenet": (100, 256, 224, 0.1, None, None),
+    "dcl_cifar10": (100, 256, 32, 0.1, None, None),
+    "dcl_small": (200, 256, 32, 0.1, None, None),
+    "dcl_photos": (100, 256, 224, 0.1, None, None),
+    "debiased_stl10": (400, 256, 32, 0.5, None, None),
+    "debiased_small": (200, 256, 32, 0.5, None, None),
+    "debiased_photos": (100, 256, 224, 0.2, None, None),
+    "nnclr_imagenet": (1000, 4096, 224, 0.1, 98304, None),
+    "nnclr_cifar10": (1000, 256, 32, 0.2, 25000, None),
+    "nnclr_small": (200, 256, 32, 0.2, 16384, None),
+    "nnclr_photos": (100, 256, 224, 0.1, 32768, None),
 }
 # recipe: rule, rate at the recipe's batch, weight decay, what is free of it, epochs of warm-up
 OPTIMIZERS = {
@@ -84,6 +111,33 @@ OPTIMIZERS = {
     "sce_cifar10": ("sgd", 0.06, 5e-4, "nothing", 5),
     "sce_small": ("sgd", 0.06, 5e-4, "nothing", 10),
     "sce_photos": ("sgd", 0.05, 1e-4, "nothing", 5),
+    "simsiam_imagenet": ("sgd", 0.1, 1e-4, "nothing", 0),
+    "simsiam_cifar10": ("sgd", 0.06, 5e-4, "nothing", 0),
+    "simsiam_small": ("sgd", 0.06, 5e-4, "nothing", 0),
+    "simsiam_photos": ("sgd", 0.05, 1e-4, "nothing", 0),
+    "barlow_twins_imagenet": ("lars", 1.6, 1e-6, "one_dimensional", 10),
+    "barlow_twins_cifar10": ("lars", 0.4, 1e-4, "one_dimensional", 10),
+    "barlow_twins_small": ("lars", 0.4, 1e-4, "one_dimensional", 10),
+    "barlow_twins_photos": ("lars", 0.4, 1e-6, "one_dimensional", 10),
+    "vicreg_imagenet": ("lars", 1.6, 1e-6, "one_dimensional", 10),
+    "vicreg_cifar10": ("lars", 0.3, 1e-4, "one_dimensional", 10),
+    "vicreg_small": ("lars", 0.3, 1e-4, "one_dimensional", 10),
+    "vicreg_photos": ("lars", 0.3, 1e-6, "one_dimensional", 10),
+    "moco_v3_imagenet": ("lars", 4.8, 1.5e-6, "one_dimensional", 10),
+    "moco_v3_cifar10": ("lars", 0.6, 1e-6, "one_dimensional", 10),
+    "moco_v3_small": ("sgd", 0.06, 5e-4, "nothing", 10),
+    "moco_v3_photos": ("lars", 0.6, 1e-6, "one_dimensional", 10),
+    "dcl_imagenet": ("lars", 1.2, 1e-6, "bias_and_norm", 10),
+    "dcl_cifar10": ("adam", 1e-3, 1e-6, "nothing", 0),
+    "dcl_small": ("sgd", 0.06, 5e-4, "nothing", 10),
+    "dcl_photos": ("lars", 1.2, 1e-6, "bias_and_norm", 10),
+    "debiased_stl10": ("adam", 1e-3, 1e-6, "nothing", 0),
+    "debiased_small": ("sgd", 0.06, 5e-4, "nothing", 10),
+    "debiased_photos": ("lars", 1.2, 1e-6, "bias_and_norm", 10),
+    "nnclr_imagenet": ("lars", 4.8, 1e-6, "one_dimensional", 10),
+    "nnclr_cifar10": ("lars", 0.6, 1e-5, "one_dimensional", 10),
+    "nnclr_small": ("sgd", 0.06, 5e-4, "nothing", 10),
+    "nnclr_photos": ("lars", 0.45, 1e-6, "one_dimensional", 10),
 }
 # recipe: BatchNorm statistics of encoder and momentum encoder
 STATISTICS = {
@@ -96,6 +150,10 @@ STATISTICS = {
     "sce_small": ("global", "split:8"),
     "sce_photos": ("global", "split:8"),
 }
+# residual branches start at zero: google-research/simclr, and facebookresearch's simsiam, barlowtwins, vicreg
+ZERO_INIT = {"simclr_imagenet", "simclr_cifar10", "simclr_photos", "simsiam_imagenet", "simsiam_photos"}
+ZERO_INIT |= {"barlow_twins_imagenet", "barlow_twins_photos"}
+ZERO_INIT |= {"vicreg_imagenet", "vicreg_photos"}
 # recipe: widths of the layers of each head, from the features on
 HEADS = {
     "simclr_imagenet": {"projector": [2048, 2048, 128]},
@@ -109,6 +167,19 @@ HEADS = {
     "sce_imagenet": {"projector": [2048, 2048, 2048, 256], "predictor": [256, 4096, 256]},
     "sce_imagenet_multicrop": {"projector": [2048, 4096, 4096, 256], "predictor": [256, 4096, 256]},
     "sce_cifar10": {"projector": [512, 512, 128]},
+    "simsiam_imagenet": {"projector": [2048, 2048, 2048, 2048], "predictor": [2048, 512, 2048]},
+    "barlow_twins_imagenet": {"projector": [2048, 8192, 8192, 8192]},
+    "barlow_twins_cifar10": {"projector": [512, 2048, 2048, 2048]},
+    "vicreg_imagenet": {"projector": [2048, 8192, 8192, 8192]},
+    "vicreg_cifar10": {"projector": [512, 2048, 2048, 2048]},
+    "moco_v3_imagenet": {"projector": [2048, 4096, 256], "predictor": [256, 4096, 256]},
+    "moco_v3_cifar10": {"projector": [512, 4096, 256], "predictor": [256, 4096, 256]},
+    "dcl_imagenet": {"projector": [2048, 2048, 128]},
+    "dcl_cifar10": {"projector": [512, 512, 128]},
+    "debiased_stl10": {"projector": [2048, 512, 128]},
+    "nnclr_imagenet": {"projector": [2048, 2048, 2048, 256], "predictor": [256, 4096, 256]},
+    "nnclr_cifar10": {"projector": [512, 2048, 2048, 256], "predictor": [256, 4096, 256]},
+    "simsiam_cifar10": {"projector": [512, 2048, 2048], "predictor": [2048, 512, 2048]},
 }
 
 
@@ -203,7 +274,7 @@ def test_the_objective_has_its_numbers(name):
     statistics = recipe.backbone.statistics, recipe.backbone.momentum_statistics
     assert statistics == STATISTICS.get(name, ("global", "same"))
     assert method.get("shuffle", False) == (name in STATISTICS)
-    assert recipe.backbone.zero_init_last == (name in ("simclr_imagenet", "simclr_cifar10", "simclr_photos"))
+    assert recipe.backbone.zero_init_last == (name in ZERO_INIT)
 
 
 @pytest.mark.parametrize("name", WHOLE)
@@ -301,7 +372,9 @@ def test_keys_leak_in_no_recipe_that_is_made_for_one_device(name):
     build_method(recipe, encoder, 10**6, notes.append)
     for_eight_gpus = recipe.backbone.statistics == "local"
     assert bool(notes) == for_eight_gpus, notes
-    assert for_eight_gpus == (name.startswith("moco_v") and "imagenet" in name)
+    assert for_eight_gpus == (
+        name in ("moco_v1_imagenet", "moco_v2_imagenet") or name.startswith(("moco_v1_imagenet_", "moco_v2_imagenet_"))
+    )
 
 
 @pytest.mark.parametrize(

@@ -18,10 +18,13 @@ from lookalike.transforms import (
     moco_cifar,
     moco_v1,
     moco_v2,
+    moco_v3,
     sce_multicrop,
     sce_pair,
     sce_weak_strong,
     simclr,
+    simsiam,
+    vicreg_cifar,
 )
 
 SMALL = {
@@ -34,6 +37,9 @@ SMALL = {
     "byol without blur": byol_pair(32, blur=False),
     "sce": sce_weak_strong(),
     "sce pair": sce_pair(32),
+    "simsiam": simsiam(32, blur=False),
+    "moco v3": moco_v3(32),
+    "vicreg": vicreg_cifar(),
 }
 LARGE = {"simclr": simclr(), "moco v1": moco_v1(), "moco v2": moco_v2(), "byol": byol_pair(), "sce": sce_multicrop()}
 
@@ -85,6 +91,30 @@ def test_simclr_strength_scales_the_jitter_and_cifar_has_no_blur():
     assert find(chain, ColorJitter) == ColorJitter(0.4, 0.4, 0.4, 0.1, p=0.8)
     assert find(chain, GaussianBlur) is None
     assert find(chain, RandomResizedCrop) == RandomResizedCrop(32, (0.08, 1.0), interpolation="bicubic")
+
+
+def test_simsiam_views_are_both_moco_v2s_and_cifar_has_no_blur():
+    assert list(simsiam().values()) == [moco_v2()["query"]] * 2
+    sharp = simsiam(32, blur=False)["view/2"]
+    assert sharp == tuple(change for change in moco_v2(32)["key"] if not isinstance(change, GaussianBlur))
+    assert len(sharp) == 4
+
+
+def test_vicreg_cifar_solarizes_both_views_and_blurs_none():
+    one, two = vicreg_cifar().values()
+    assert one == two
+    assert one[0] == RandomResizedCrop(32, (0.2, 1.0), interpolation="bicubic")
+    assert find(one, ColorJitter) == ColorJitter(0.4, 0.4, 0.2, 0.1, p=0.8)
+    assert find(one, Solarize) == Solarize(0.5, p=0.1)
+    assert find(one, GaussianBlur) is None
+
+
+def test_moco_v3_has_byols_pair_with_other_crops_and_a_blur_without_bound():
+    for name, chain in moco_v3().items():
+        blur, theirs = find(chain, GaussianBlur), find(byol_pair()[name], GaussianBlur)
+        assert (blur.kernel, blur.p, blur.sigma) == (None, theirs.p, theirs.sigma)
+        assert chain[0] == RandomResizedCrop(224, (0.2, 1.0))
+        assert [x for x in chain[1:] if x != blur] == [x for x in byol_pair()[name][1:] if x != theirs]
 
 
 def test_byol_pair_is_asymmetric():

@@ -4,7 +4,9 @@ Each loop takes a method in fp64 and its views, runs the networks as the paper s
 nothing of `functional` is used. Gradient flows where the loop does not cut it.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
+from itertools import permutations
 from typing import Any, TypeAlias
 
 import torch
@@ -57,7 +59,106 @@ def sce(method: Any, views: Mapping[str, Tensor]) -> Tensor:
     return total / len(queries)
 
 
-LOOPS: Mapping[str, Loop] = {"simclr": simclr, "moco": moco, "byol": byol, "sce": sce}
+def simsiam(method: Any, views: Mapping[str, Tensor]) -> Tensor:
+    """Chen and He 2020, equation 2; each view has batch statistics of its own, and targets get no gradient."""
+    rows = {view: method.projector(method.encoder(pixels)) for view, pixels in views.items()}
+    total = torch.zeros((), dtype=torch.float64)
+    for one, two in (("view/1", "view/2"), ("view/2", "view/1")):
+        for prediction, target in zip(method.predictor(rows[one]), rows[two].detach(), strict=True):
+            total = total - (direction(prediction) * direction(target)).sum() / (2 * len(rows[one]))
+    return total
+
+
+def barlow_twins(method: Any, views: Mapping[str, Tensor]) -> Tensor:
+    """Zbontar et al. 2021, equations 1 and 2; each dimension is standardized as BatchNorm does, 1e-5 under the root."""
+    one, two = (
+        [
+            (column - column.mean()) / (column.var(correction=0) + 1e-5).sqrt()
+            for column in method.projector(method.encoder(views[view])).T
+        ]
+        for view in ("view/1", "view/2")
+    )
+    total = torch.zeros((), dtype=torch.float64)
+    for i, a in enumerate(one):
+        for j, b in enumerate(two):
+            correlation = (a * b).mean()
+            total = total + ((1 - correlation).pow(2) if i == j else method.redundancy * correlation.pow(2))
+    return total
+
+
+def vicreg(method: Any, views: Mapping[str, Tensor]) -> Tensor:
+    """Bardes et al. 2021, equations 1 to 6, with the mean of the squared distances over dimensions."""
+    both = [method.projector(method.encoder(views[view])) for view in ("view/1", "view/2")]
+    total = method.invariance * (both[0] - both[1]).pow(2).mean()
+    for z in both:
+        columns = list((z - z.mean(0)).T)
+        for a in columns:
+            deviation = ((a * a).sum() / (len(z) - 1) + 1e-4).sqrt()
+            total = total + method.variance * (1 - deviation).clamp(min=0) / len(columns)
+        for a, b in permutations(columns, 2):
+            total = total + method.covariance * ((a * b).sum() / (len(z) - 1)).pow(2) / len(columns)
+    return total
+
+
+def moco_v3(method: Any, views: Mapping[str, Tensor]) -> Tensor:
+    """Chen et al. 2021, equation 1 and algorithm 1, both ways; keys of all images of the batch, without gradient."""
+    total = torch.zeros((), dtype=torch.float64)
+    for one, two in (("view/1", "view/2"), ("view/2", "view/1")):
+        queries = method.predictor(method.projector(method.encoder(views[one])))
+        keys = [direction(key) for key in slow(method.momentum_encoder, views[two])]
+        for own, query in enumerate(queries):
+            share = log_shares(direction(query), keys, method.temperature)[own]
+            total = total - 2 * method.temperature * share / len(queries)
+    return total
+
+
+def dcl(method: Any, views: Mapping[str, Tensor]) -> Tensor:
+    """Yeh et al. 2021, equation 6, without weights."""
+    total = torch.zeros((), dtype=torch.float64)
+    own = pairs(method, views)
+    for positive, negatives in own:
+        total = total - positive + torch.stack([negative.exp() for negative in negatives]).sum().log()
+    return total / len(own)
+
+
+def debiased(method: Any, views: Mapping[str, Tensor]) -> Tensor:
+    """Chuang et al. 2020, with one positive."""
+    total = torch.zeros((), dtype=torch.float64)
+    own = pairs(method, views)
+    for positive, negatives in own:
+        seen = torch.stack([negative.exp() for negative in negatives]).sum()
+        corrected = (seen - method.prior * len(negatives) * positive.exp()) / (1 - method.prior)
+        rest = corrected.clamp(min=len(negatives) * math.exp(-1 / method.temperature))
+        total = total - (positive.exp() / (positive.exp() + rest)).log()
+    return total / len(own)
+
+
+def nnclr(method: Any, views: Mapping[str, Tensor]) -> Tensor:
+    """Dwibedi et al. 2021, both ways; the nearest row of the support set stands for the view."""
+    rows = {view: method.projector(method.encoder(pixels)) for view, pixels in views.items()}
+    support, total = [row.clone() for row in method.queue.rows()], torch.zeros((), dtype=torch.float64)
+    for one, two in (("view/1", "view/2"), ("view/2", "view/1")):
+        predictions = [direction(row) for row in method.predictor(rows[two])]
+        for own, row in enumerate(rows[one].detach()):
+            products = [float((other * row).sum()) for other in support]
+            friend = support[products.index(max(products))]
+            total = total - log_shares(friend, predictions, method.temperature)[own] / (2 * len(predictions))
+    return total
+
+
+LOOPS: Mapping[str, Loop] = {
+    "simclr": simclr,
+    "moco": moco,
+    "byol": byol,
+    "sce": sce,
+    "simsiam": simsiam,
+    "barlow_twins": barlow_twins,
+    "vicreg": vicreg,
+    "moco_v3": moco_v3,
+    "dcl": dcl,
+    "debiased": debiased,
+    "nnclr": nnclr,
+}
 
 
 def direction(row: Tensor) -> Tensor:
@@ -77,3 +178,13 @@ def slow(network: Any, pixels: Tensor) -> Tensor:
     """What a momentum encoder makes of a view: no gradient."""
     with torch.no_grad():
         return network(pixels)
+
+
+def pairs(method: Any, views: Mapping[str, Tensor]) -> list[tuple[Tensor, list[Tensor]]]:
+    """Of every view the logit of its partner, and those of all views of other images."""
+    z = [direction(row) for view in ("view/1", "view/2") for row in method.projector(method.encoder(views[view]))]
+    images, found = len(z) // 2, []
+    for a, row in enumerate(z):
+        logits = [(row * other).sum() / method.temperature for other in z]
+        found.append((logits[(a + images) % len(z)], [x for c, x in enumerate(logits) if (c - a) % images]))
+    return found

@@ -2,16 +2,25 @@
 
 from lookalike.functional.contrast import Contrast, contrast, soft_contrast
 from lookalike.functional.in_batch import in_batch_contrast, nt_xent
-from lookalike.functional.similarity import byol_distance, cosine, paired_cosine, unit
+from lookalike.functional.negatives import debiased, decoupled
+from lookalike.functional.redundancy import Spread, barlow_twins, cross_correlation, spread
+from lookalike.functional.similarity import byol_distance, cosine, nearest, paired_cosine, unit
 
 __all__ = [
     "Contrast",
+    "Spread",
+    "barlow_twins",
     "byol_distance",
     "contrast",
     "cosine",
+    "cross_correlation",
+    "debiased",
+    "decoupled",
     "in_batch_contrast",
+    "nearest",
     "nt_xent",
     "paired_cosine",
     "soft_contrast",
+    "spread",
     "unit",
 ]

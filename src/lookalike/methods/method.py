@@ -101,6 +101,7 @@ class Group:
 
     lr_scale: float = 1.0
     lr: Schedule | None = None  # replaces the recipe's rate
+    schedule: Schedule | None = None  # replaces the recipe's schedule, the factor of its rate
     weight_decay: Schedule | float | None = None
     adapt: bool = True  # False: no LARS trust ratio
     frozen_until: int = 0  # steps of the run before which the optimizer does not see the group

@@ -47,6 +47,18 @@ SHAPES: dict[str, Shape] = {
     ),  # CEA-LIST/SCE: ImageNet; hidden layers of 4096 with multi-crop
     "sce/predictor": _PREDICTOR,
     "sce_cifar": Shape(hidden=(512,), out=128, norm="plain", bias=False),
+    "simsiam/projector": Shape(
+        hidden=(None, None), out=2048, norm="plain", last_norm="no_affine", bias=False, last_bias=False
+    ),  # facebookresearch/simsiam, builder.py
+    "simsiam_cifar/projector": Shape(
+        hidden=(2048,), out=2048, norm="plain", last_norm="no_affine", bias=False, last_bias=False
+    ),
+    "simsiam/predictor": Shape(hidden=(512,), out=2048, norm="plain", bias=False),
+    "barlow_twins": Shape(hidden=(8192, 8192), out=8192, norm="plain", bias=False, last_bias=False),
+    "vicreg": Shape(hidden=(8192, 8192), out=8192, norm="plain", last_bias=False),
+    "dcl": Shape(hidden=(512,), out=128, norm="plain", bias=False),  # chingyaoc/DCL and raminnakhli's, model.py
+    "nnclr/projector": Shape(hidden=(2048, 2048), out=256, norm="plain", last_norm="plain"),
+    "nnclr/predictor": Shape(hidden=(4096,), out=256, norm="plain"),  # vturrisi/solo-learn, methods/nnclr.py
     "ressl": Shape(hidden=(4096,), out=512),  # mingkai-zheng/ReSSL
     "ascl": Shape(hidden=(2048,), out=128),  # MrChenFeng/ASCL_ICPR2022
     "swav": Shape(hidden=(2048,), out=128, norm="plain"),  # facebookresearch/swav, resnet50.py

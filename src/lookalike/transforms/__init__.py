@@ -18,10 +18,13 @@ from lookalike.transforms.plans import (
     moco_cifar,
     moco_v1,
     moco_v2,
+    moco_v3,
     sce_multicrop,
     sce_pair,
     sce_weak_strong,
     simclr,
+    simsiam,
+    vicreg_cifar,
 )
 from lookalike.transforms.views import Parameters, Views
 
@@ -43,8 +46,11 @@ __all__ = [
     "moco_cifar",
     "moco_v1",
     "moco_v2",
+    "moco_v3",
     "sce_multicrop",
     "sce_pair",
     "sce_weak_strong",
     "simclr",
+    "simsiam",
+    "vicreg_cifar",
 ]
