@@ -9,12 +9,21 @@ from lookalike.functional.collectives import rank, world
 from lookalike.methods.byol import BYOL
 from lookalike.methods.method import Batch, Method
 from lookalike.methods.moco import MoCo
+from lookalike.methods.ressl import ReSSL
 from lookalike.methods.sce import SCE
 from lookalike.methods.simclr import SimCLR
 from lookalike.modules import Queue, mlp, with_batch_statistics
 from methods.fixtures import Redraws, progress
 
-METHODS = ["simclr", "moco", "byol", "sce", "sce symmetric"]  # a method, or a method and what is special
+METHODS = [  # a method, or a method and what is special
+    "simclr",
+    "moco",
+    "byol",
+    "sce",
+    "sce symmetric",
+    "ressl",
+    "ressl crops",
+]
 VIEWS = ("view/1", "view/2")
 
 
@@ -28,6 +37,8 @@ def build(name: str) -> Method:
         "byol": lambda: BYOL(encoder, projector, predictor),
         "sce": lambda: SCE(encoder, projector, queue, predictor, shuffle=True),
         "sce symmetric": lambda: SCE(encoder, projector, queue, keys=VIEWS, queries=VIEWS),
+        "ressl": lambda: ReSSL(encoder, projector, queue, predictor, shuffle=True),
+        "ressl crops": lambda: ReSSL(encoder, projector, queue, queries=VIEWS),
     }[name]()
     return with_batch_statistics(method, "global").double()
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from lookalike.methods.byol import BYOL
 from lookalike.methods.method import Method
 from lookalike.methods.moco import MoCo
+from lookalike.methods.ressl import ReSSL
 from lookalike.methods.sce import SCE
 from lookalike.methods.simclr import SimCLR
 from methods.fixtures import QUERY, batch, identity, queue_of
@@ -40,6 +41,7 @@ def queue():
         (MoCo(Alike(), identity(), queue(), symmetric=True), 2 * math.log(1 + KEYS)),
         (SCE(Alike(), identity(), queue()), math.log(1 + KEYS)),
         (SCE(Alike(), identity(), queue(), coefficient=0.2, mask_positive="official"), math.log(1 + KEYS)),
+        (ReSSL(Alike(), identity(), queue()), math.log(KEYS)),
     ],
 )
 def test_it_is_the_loss_of_images_that_look_alike(method: Method, expected: float) -> None:

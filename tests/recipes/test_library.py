@@ -62,6 +62,10 @@ OBJECTIVES = {
     "sce_cifar10": (200, 256, 32, 0.1, 4096, (0.99, 0.99)),
     "sce_small": (200, 256, 32, 0.1, 4096, (0.99, 0.99)),
     "sce_photos": (100, 256, 224, 0.1, 16384, (0.99, 1.0)),
+    "ressl_imagenet": (200, 256, 224, 0.1, 131072, (0.999, 0.999)),
+    "ressl_imagenet_multicrop": (200, 256, 224, 0.1, 131072, (0.999, 0.999)),
+    "ressl_small": (200, 256, 32, 0.1, 4096, (0.99, 0.99)),
+    "ressl_photos": (100, 256, 224, 0.1, 16384, (0.99, 0.99)),
 }
 # recipe: rule, rate at the recipe's batch, weight decay, what is free of it, epochs of warm-up
 OPTIMIZERS = {
@@ -84,6 +88,10 @@ OPTIMIZERS = {
     "sce_cifar10": ("sgd", 0.06, 5e-4, "nothing", 5),
     "sce_small": ("sgd", 0.06, 5e-4, "nothing", 10),
     "sce_photos": ("sgd", 0.05, 1e-4, "nothing", 5),
+    "ressl_imagenet": ("sgd", 0.05, 1e-4, "bias_and_norm", 5),
+    "ressl_imagenet_multicrop": ("sgd", 0.05, 1e-4, "bias_and_norm", 5),
+    "ressl_small": ("sgd", 0.06, 5e-4, "nothing", 10),
+    "ressl_photos": ("sgd", 0.05, 1e-4, "bias_and_norm", 5),
 }
 # recipe: BatchNorm statistics of encoder and momentum encoder
 STATISTICS = {
@@ -95,6 +103,10 @@ STATISTICS = {
     "sce_cifar10": ("global", "split:8"),
     "sce_small": ("global", "split:8"),
     "sce_photos": ("global", "split:8"),
+    "ressl_imagenet": ("local", "same"),
+    "ressl_imagenet_multicrop": ("local", "same"),
+    "ressl_small": ("split:8", "same"),
+    "ressl_photos": ("split:8", "same"),
 }
 # recipe: widths of the layers of each head, from the features on
 HEADS = {
@@ -109,6 +121,8 @@ HEADS = {
     "sce_imagenet": {"projector": [2048, 2048, 2048, 256], "predictor": [256, 4096, 256]},
     "sce_imagenet_multicrop": {"projector": [2048, 4096, 4096, 256], "predictor": [256, 4096, 256]},
     "sce_cifar10": {"projector": [512, 512, 128]},
+    "ressl_imagenet": {"projector": [2048, 4096, 512]},
+    "ressl_imagenet_multicrop": {"projector": [2048, 4096, 512]},
 }
 
 
@@ -130,7 +144,7 @@ class Noise:
 
 
 def refuse(note: str) -> None:
-    """No recipe of the library needs a note, but those of MoCo for eight GPUs, of which there is one process here."""
+    """No recipe of the library needs a note, but those for eight GPUs, of which there is one process here."""
     if note.startswith("method.shuffle has no effect on one process"):
         return
     raise AssertionError(f"unexpected note: {note}")
@@ -233,6 +247,14 @@ def test_moco_v1_falls_in_steps_and_v2_by_a_cosine_held_within_each_epoch():
         assert second.rate * second.schedule(at(epoch, 200)) == pytest.approx(cosine)
 
 
+@pytest.mark.parametrize("name", [name for name in WHOLE if name.startswith("ressl")])
+def test_ressl_has_the_temperatures_and_crops_of_its_code(name):
+    method = load(name).model_dump()["method"]
+    assert (method["momentum_temperature"], method["predictor"], method["warmup"]) == (0.04, None, 0.0)
+    crops = tuple(f"strong/{number}" for number in range(1, 6))
+    assert method["queries"] == (crops if name.endswith("multicrop") else ("strong",))
+
+
 def test_sce_weighs_relations_as_its_code_does():
     for name in ("sce_imagenet", "sce_imagenet_multicrop", "sce_cifar10"):
         method = load(name).model_dump()["method"]
@@ -301,7 +323,7 @@ def test_keys_leak_in_no_recipe_that_is_made_for_one_device(name):
     build_method(recipe, encoder, 10**6, notes.append)
     for_eight_gpus = recipe.backbone.statistics == "local"
     assert bool(notes) == for_eight_gpus, notes
-    assert for_eight_gpus == (name.startswith("moco_v") and "imagenet" in name)
+    assert for_eight_gpus == ("imagenet" in name and name.startswith(("moco_v", "ressl")))
 
 
 @pytest.mark.parametrize(

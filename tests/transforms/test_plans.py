@@ -18,6 +18,7 @@ from lookalike.transforms import (
     moco_cifar,
     moco_v1,
     moco_v2,
+    ressl_multicrop,
     sce_multicrop,
     sce_pair,
     sce_weak_strong,
@@ -35,7 +36,14 @@ SMALL = {
     "sce": sce_weak_strong(),
     "sce pair": sce_pair(32),
 }
-LARGE = {"simclr": simclr(), "moco v1": moco_v1(), "moco v2": moco_v2(), "byol": byol_pair(), "sce": sce_multicrop()}
+LARGE = {
+    "simclr": simclr(),
+    "moco v1": moco_v1(),
+    "moco v2": moco_v2(),
+    "byol": byol_pair(),
+    "sce": sce_multicrop(),
+    "ressl": ressl_multicrop(),
+}
 
 
 def check(plan, images):
@@ -85,6 +93,19 @@ def test_simclr_strength_scales_the_jitter_and_cifar_has_no_blur():
     assert find(chain, ColorJitter) == ColorJitter(0.4, 0.4, 0.4, 0.1, p=0.8)
     assert find(chain, GaussianBlur) is None
     assert find(chain, RandomResizedCrop) == RandomResizedCrop(32, (0.08, 1.0), interpolation="bicubic")
+
+
+def test_the_crops_of_ressl_are_smaller_and_smaller_and_the_weak_view_is_whole():
+    weak, *strong = ressl_multicrop().values()
+    assert weak == (RandomResizedCrop(224, (0.2, 1.0)), HorizontalFlip())
+    assert [(chain[0].size, chain[0].scale) for chain in strong] == [
+        (224, (0.2, 1.0)),
+        (192, (0.172, 0.86)),
+        (160, (0.143, 0.715)),
+        (128, (0.114, 0.571)),
+        (96, (0.086, 0.429)),
+    ]
+    assert all(chain[1:] == moco_v2()["query"][1:] for chain in strong)
 
 
 def test_byol_pair_is_asymmetric():

@@ -57,7 +57,25 @@ def sce(method: Any, views: Mapping[str, Tensor]) -> Tensor:
     return total / len(queries)
 
 
-LOOPS: Mapping[str, Loop] = {"simclr": simclr, "moco": moco, "byol": byol, "sce": sce}
+def ressl(method: Any, views: Mapping[str, Tensor]) -> Tensor:
+    """Zheng et al. 2021, equation 6, one strong view: both softmaxes are over the queue alone."""
+    queries, keys = method.projector(method.encoder(views["strong"])), slow(method.momentum_encoder, views["weak"])
+    memory, total = [row.clone() for row in method.queue.rows()], torch.zeros((), dtype=torch.float64)
+    for query, key in zip(queries, keys, strict=True):
+        relations = log_shares(direction(key), memory, method.momentum_temperature)
+        shares = log_shares(direction(query), memory, method.temperature)
+        for relation, share in zip(relations, shares, strict=True):
+            total = total - relation.exp() * share
+    return total / len(queries)
+
+
+LOOPS: Mapping[str, Loop] = {
+    "simclr": simclr,
+    "moco": moco,
+    "byol": byol,
+    "sce": sce,
+    "ressl": ressl,
+}
 
 
 def direction(row: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from lookalike.methods.byol import BYOL
 from lookalike.methods.method import Method
 from lookalike.methods.moco import MoCo
+from lookalike.methods.ressl import ReSSL
 from lookalike.methods.sce import SCE
 from lookalike.methods.simclr import SimCLR
 from lookalike.transforms import plans
@@ -14,6 +15,7 @@ METHODS: Mapping[str, type[Method]] = {
     "moco": MoCo,
     "byol": BYOL,
     "sce": SCE,
+    "ressl": ReSSL,
 }
 
 VIEWS: Mapping[str, Callable] = {
@@ -25,5 +27,6 @@ VIEWS: Mapping[str, Callable] = {
     "sce_weak_strong": plans.sce_weak_strong,
     "sce_pair": plans.sce_pair,
     "sce_multicrop": plans.sce_multicrop,
+    "ressl_multicrop": plans.ressl_multicrop,
     "digits": plans.digits,
 }

@@ -106,6 +106,18 @@ def sce_multicrop(size: int = 224) -> dict[str, Chain]:
     return plan
 
 
+def ressl_multicrop(size: int = 224) -> dict[str, Chain]:
+    """ReSSL with five crops (Zheng et al., 2021; mingkai-zheng/ReSSL, augmentation.py): 224, 192, 160, 128 and 96.
+
+    "weak" for the momentum encoder as in `sce_weak_strong`, which is ReSSL's pair with one crop; "strong/1" to
+    "strong/5", largest first, with its strong changes. Sizes and scales are those that SCE took up.
+    """
+    plan = {"weak": sce_weak_strong(size)["weak"]}
+    for number, (side, scale) in enumerate(((224, (0.2, 1.0)), *SCE_LOCALS), start=1):
+        plan[f"strong/{number}"] = _strong(RandomResizedCrop(round(side * size / 224), scale))
+    return plan
+
+
 def digits(size: int = 32, low: float = 0.4) -> dict[str, Chain]:
     """Small gray signs that mean something else mirrored or turned: "view/1" and "view/2" alike. Our choice.
 
