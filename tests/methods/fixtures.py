@@ -30,10 +30,10 @@ def progress(step: int = 0, steps: int = 100, updated: bool = False) -> Progress
     return Progress(phase=clock, run=clock, seed=0, updated=updated)
 
 
-def batch(views: Mapping[str, Tensor], step: int = 0) -> Batch:
+def batch(views: Mapping[str, Tensor], step: int = 0, labels: Tensor | None = None) -> Batch:
     rows = len(next(iter(views.values())))
     order = torch.arange(rows)
-    return Batch(views=views, index=order, position=order, progress=progress(step), redraw=Redraws())
+    return Batch(views=views, index=order, position=order, progress=progress(step), redraw=Redraws(), labels=labels)
 
 
 def identity(dim: int = 2) -> nn.Linear:

@@ -9,9 +9,12 @@ from torch import Tensor, nn
 from lookalike.methods.byol import BYOL
 from lookalike.methods.method import Method
 from lookalike.methods.moco import MoCo
+from lookalike.methods.npid import NPID
 from lookalike.methods.ressl import ReSSL
 from lookalike.methods.sce import SCE
 from lookalike.methods.simclr import SimCLR
+from lookalike.methods.supcon import SupCon
+from lookalike.modules import Bank
 from methods.fixtures import QUERY, batch, identity, queue_of
 
 ROWS, KEYS = 5, 7
@@ -32,11 +35,21 @@ def queue():
     return queue_of(QUERY.repeat(KEYS, 1))
 
 
+def bank():
+    alike = Bank(KEYS, 2)
+    alike.fill([(torch.arange(KEYS), QUERY.float().repeat(KEYS, 1))])
+    return alike
+
+
 @pytest.mark.parametrize(
     ("method", "expected"),
     [
         (SimCLR(Alike(), identity(), temperature=0.3), math.log(2 * ROWS - 1)),
         (SimCLR(Alike(), identity(), reduction="tf_sum"), 2 * math.log(2 * ROWS - 1)),
+        (NPID(Alike(), identity(), bank(), objective="cross_entropy", negatives=3), math.log(1 + 3)),
+        (NPID(Alike(), identity(), bank(), objective="cross_entropy", negatives=None), math.log(KEYS)),
+        (SupCon(Alike(), identity()), math.log(2 * ROWS - 1)),
+        (SupCon(Alike(), identity(), temperature=0.2, base_temperature=0.1), 2 * math.log(2 * ROWS - 1)),
         (MoCo(Alike(), identity(), queue()), math.log(1 + KEYS)),
         (MoCo(Alike(), identity(), queue(), symmetric=True), 2 * math.log(1 + KEYS)),
         (SCE(Alike(), identity(), queue()), math.log(1 + KEYS)),
@@ -54,3 +67,4 @@ def test_it_is_the_loss_of_images_that_look_alike(method: Method, expected: floa
 
 def test_a_loss_without_keys_has_none() -> None:
     assert BYOL(Alike(), identity(), identity()).uniform(ROWS) is None
+    assert NPID(Alike(), identity(), bank()).uniform(ROWS) is None  # its Z is a constant of the first step

@@ -62,6 +62,13 @@ OBJECTIVES = {
     "sce_cifar10": (200, 256, 32, 0.1, 4096, (0.99, 0.99)),
     "sce_small": (200, 256, 32, 0.1, 4096, (0.99, 0.99)),
     "sce_photos": (100, 256, 224, 0.1, 16384, (0.99, 1.0)),
+    "supcon_cifar10": (1000, 1024, 32, 0.1, None, None),
+    "supcon_small": (200, 256, 32, 0.1, None, None),
+    "supcon_photos": (100, 256, 224, 0.1, None, None),
+    "npid_imagenet": (200, 256, 224, 0.07, None, None),
+    "npid_cifar10": (200, 128, 32, 0.1, None, None),
+    "npid_small": (200, 256, 32, 0.1, None, None),
+    "npid_photos": (100, 256, 224, 0.07, None, None),
     "ressl_imagenet": (200, 256, 224, 0.1, 131072, (0.999, 0.999)),
     "ressl_imagenet_multicrop": (200, 256, 224, 0.1, 131072, (0.999, 0.999)),
     "ressl_small": (200, 256, 32, 0.1, 4096, (0.99, 0.99)),
@@ -88,6 +95,13 @@ OPTIMIZERS = {
     "sce_cifar10": ("sgd", 0.06, 5e-4, "nothing", 5),
     "sce_small": ("sgd", 0.06, 5e-4, "nothing", 10),
     "sce_photos": ("sgd", 0.05, 1e-4, "nothing", 5),
+    "supcon_cifar10": ("sgd", 0.5, 1e-4, "nothing", 10),
+    "supcon_small": ("sgd", 0.06, 5e-4, "nothing", 10),
+    "supcon_photos": ("sgd", 0.1, 1e-4, "nothing", 10),
+    "npid_imagenet": ("sgd", 0.03, 1e-4, "nothing", 0),
+    "npid_cifar10": ("sgd", 0.03, 5e-4, "nothing", 0),
+    "npid_small": ("sgd", 0.06, 5e-4, "nothing", 10),
+    "npid_photos": ("sgd", 0.03, 1e-4, "nothing", 5),
     "ressl_imagenet": ("sgd", 0.05, 1e-4, "bias_and_norm", 5),
     "ressl_imagenet_multicrop": ("sgd", 0.05, 1e-4, "bias_and_norm", 5),
     "ressl_small": ("sgd", 0.06, 5e-4, "nothing", 10),
@@ -121,6 +135,9 @@ HEADS = {
     "sce_imagenet": {"projector": [2048, 2048, 2048, 256], "predictor": [256, 4096, 256]},
     "sce_imagenet_multicrop": {"projector": [2048, 4096, 4096, 256], "predictor": [256, 4096, 256]},
     "sce_cifar10": {"projector": [512, 512, 128]},
+    "supcon_cifar10": {"projector": [2048, 2048, 128]},
+    "npid_imagenet": {"projector": [2048, 128]},
+    "npid_cifar10": {"projector": [512, 128]},
     "ressl_imagenet": {"projector": [2048, 4096, 512]},
     "ressl_imagenet_multicrop": {"projector": [2048, 4096, 512]},
 }
@@ -245,6 +262,16 @@ def test_moco_v1_falls_in_steps_and_v2_by_a_cosine_held_within_each_epoch():
     for epoch in (0, 50.0, 50.99, 199.5):
         cosine = 0.03 * (1 + math.cos(math.pi * int(epoch) / 200)) / 2
         assert second.rate * second.schedule(at(epoch, 200)) == pytest.approx(cosine)
+
+
+def test_npid_tells_few_images_apart_on_imagenet_and_all_on_cifar():
+    large, small = (load(name).model_dump()["method"] for name in ("npid_imagenet", "npid_cifar10"))
+    assert (large["objective"], large["negatives"], large["bank_momentum"]) == ("nce", 4096, 0.5)
+    assert (small["objective"], small["negatives"], small["bank_momentum"]) == ("cross_entropy", None, 0.5)
+    for name in ("npid_imagenet", "npid_cifar10"):
+        optimization = build_optimization(load(name), refuse)
+        rates = [optimization.rate * optimization.schedule(at(epoch, 200)) for epoch in (119.9, 120, 159.9, 160)]
+        assert rates == pytest.approx([0.03, 0.003, 0.003, 0.0003])
 
 
 @pytest.mark.parametrize("name", [name for name in WHOLE if name.startswith("ressl")])

@@ -8,6 +8,7 @@ from torchvision_reference import photo, reference
 from lookalike.transforms import (
     ColorJitter,
     GaussianBlur,
+    Grayscale,
     HorizontalFlip,
     RandomResizedCrop,
     Solarize,
@@ -18,11 +19,14 @@ from lookalike.transforms import (
     moco_cifar,
     moco_v1,
     moco_v2,
+    npid,
+    npid_cifar,
     ressl_multicrop,
     sce_multicrop,
     sce_pair,
     sce_weak_strong,
     simclr,
+    supcon,
 )
 
 SMALL = {
@@ -34,6 +38,8 @@ SMALL = {
     "byol": byol_pair(32),
     "byol without blur": byol_pair(32, blur=False),
     "sce": sce_weak_strong(),
+    "supcon": supcon(),
+    "npid": npid(32),
     "sce pair": sce_pair(32),
 }
 LARGE = {
@@ -93,6 +99,18 @@ def test_simclr_strength_scales_the_jitter_and_cifar_has_no_blur():
     assert find(chain, ColorJitter) == ColorJitter(0.4, 0.4, 0.4, 0.1, p=0.8)
     assert find(chain, GaussianBlur) is None
     assert find(chain, RandomResizedCrop) == RandomResizedCrop(32, (0.08, 1.0), interpolation="bicubic")
+
+
+def test_npid_on_cifar_has_torchvisions_views_and_no_flip():
+    check(npid_cifar(), photo(3, 32, 32, count=48))
+    gray, jitter = Grayscale(0.2), ColorJitter(0.4, 0.4, 0.4, 0.4, p=1.0)
+    assert npid_cifar()["view"] == (RandomResizedCrop(32, (0.2, 1.0)), jitter, gray)
+    assert npid(32)["view"] == (RandomResizedCrop(32, (0.2, 1.0)), gray, jitter, HorizontalFlip())
+
+
+def test_supcon_crops_less_than_moco_on_cifar_and_changes_as_it_does():
+    one, two = supcon().values()
+    assert one == two == (RandomResizedCrop(32, (0.2, 1.0)), *moco_cifar()["query"][1:])
 
 
 def test_the_crops_of_ressl_are_smaller_and_smaller_and_the_weak_view_is_whole():

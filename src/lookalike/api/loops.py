@@ -1,7 +1,7 @@
 """The losses once more, as loops over rows and keys: what `lookalike selftest` holds the shipped ones against.
 
 Each loop takes a method in fp64 and its views, runs the networks as the paper says, and sums over pairs one by one;
-nothing of `functional` is used. Gradient flows where the loop does not cut it.
+nothing of `functional` is used but its random numbers. Gradient flows where the loop does not cut it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -9,6 +9,9 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
+
+from lookalike.api.tiny import CLASSES
+from lookalike.functional import random
 
 Loop: TypeAlias = Callable[[Any, Mapping[str, Tensor]], Tensor]
 
@@ -69,12 +72,44 @@ def ressl(method: Any, views: Mapping[str, Tensor]) -> Tensor:
     return total / len(queries)
 
 
+def supcon(method: Any, views: Mapping[str, Tensor]) -> Tensor:
+    """Khosla et al. 2020, equation 2: each view among all others, several of them of its class."""
+    z = [direction(row) for row in method.projector(method.encoder(torch.cat([views["view/1"], views["view/2"]])))]
+    half, total = len(z) // 2, torch.zeros((), dtype=torch.float64)
+    for a in range(len(z)):
+        others = [c for c in range(len(z)) if c != a]
+        shares = log_shares(z[a], [z[c] for c in others], method.temperature)
+        alike = [share for c, share in zip(others, shares, strict=True) if (c - a) % half % CLASSES == 0]
+        total = total - torch.stack(alike).mean()
+    return total / len(z)
+
+
+def npid(method: Any, views: Mapping[str, Tensor]) -> Tensor:
+    """Wu et al. 2018, equations 4 to 7, in a first step: Z is N times the mean of all exponentials of the batch."""
+    rows, count = method.projector(method.encoder(views["view"])), len(method.bank.rows())
+    memory, share = [row.clone() for row in method.bank.rows()], method.drawn / count
+    chances = random.uniform(random.key("batch", 0, 0, "negatives"), torch.arange(len(rows)), method.drawn)
+    drawn = [[own, *(int(count * chance) for chance in line)] for own, line in enumerate(chances.tolist())]
+    exponentials = [
+        torch.stack([torch.exp((direction(row) * memory[j]).sum() / method.temperature) for j in line])
+        for row, line in zip(rows, drawn, strict=True)
+    ]
+    normalizer = count * torch.cat(exponentials).detach().mean()
+    total = torch.zeros((), dtype=torch.float64)
+    for values in exponentials:
+        p = values / normalizer
+        total = total - torch.log(p[0] / (p[0] + share)) - torch.log(share / (p[1:] + share)).sum()
+    return total / len(rows)
+
+
 LOOPS: Mapping[str, Loop] = {
     "simclr": simclr,
     "moco": moco,
     "byol": byol,
     "sce": sce,
     "ressl": ressl,
+    "supcon": supcon,
+    "npid": npid,
 }
 
 

@@ -3,6 +3,7 @@
 from lookalike.functional.contrast import Contrast, Target, contrast, relations, soft_contrast
 from lookalike.functional.in_batch import in_batch_contrast, nt_xent
 from lookalike.functional.similarity import byol_distance, cosine, paired_cosine, unit
+from lookalike.functional.supervised import sup_con
 
 __all__ = [
     "Contrast",
@@ -15,5 +16,6 @@ __all__ = [
     "paired_cosine",
     "relations",
     "soft_contrast",
+    "sup_con",
     "unit",
 ]

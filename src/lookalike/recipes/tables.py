@@ -5,9 +5,11 @@ from collections.abc import Callable, Mapping
 from lookalike.methods.byol import BYOL
 from lookalike.methods.method import Method
 from lookalike.methods.moco import MoCo
+from lookalike.methods.npid import NPID
 from lookalike.methods.ressl import ReSSL
 from lookalike.methods.sce import SCE
 from lookalike.methods.simclr import SimCLR
+from lookalike.methods.supcon import SupCon
 from lookalike.transforms import plans
 
 METHODS: Mapping[str, type[Method]] = {
@@ -16,6 +18,8 @@ METHODS: Mapping[str, type[Method]] = {
     "byol": BYOL,
     "sce": SCE,
     "ressl": ReSSL,
+    "supcon": SupCon,
+    "npid": NPID,
 }
 
 VIEWS: Mapping[str, Callable] = {
@@ -27,6 +31,9 @@ VIEWS: Mapping[str, Callable] = {
     "sce_weak_strong": plans.sce_weak_strong,
     "sce_pair": plans.sce_pair,
     "sce_multicrop": plans.sce_multicrop,
+    "npid": plans.npid,
+    "npid_cifar": plans.npid_cifar,
+    "supcon": plans.supcon,
     "ressl_multicrop": plans.ressl_multicrop,
     "digits": plans.digits,
 }

@@ -18,11 +18,14 @@ from lookalike.transforms.plans import (
     moco_cifar,
     moco_v1,
     moco_v2,
+    npid,
+    npid_cifar,
     ressl_multicrop,
     sce_multicrop,
     sce_pair,
     sce_weak_strong,
     simclr,
+    supcon,
 )
 from lookalike.transforms.views import Parameters, Views
 
@@ -44,9 +47,12 @@ __all__ = [
     "moco_cifar",
     "moco_v1",
     "moco_v2",
+    "npid",
+    "npid_cifar",
     "ressl_multicrop",
     "sce_multicrop",
     "sce_pair",
     "sce_weak_strong",
     "simclr",
+    "supcon",
 ]

@@ -62,6 +62,16 @@ def moco_v1(size: int = 224) -> dict[str, Chain]:
     return {"query": chain, "key": chain}
 
 
+def npid(size: int = 224) -> dict[str, Chain]:
+    """NPID (Wu et al., 2018; zhirongw/lemniscate.pytorch, main.py): one "view", that of MoCo's version 1."""
+    return {"view": moco_v1(size)["query"]}
+
+
+def npid_cifar(size: int = 32) -> dict[str, Chain]:
+    """NPID on CIFAR-10 (zhirongw/lemniscate.pytorch, cifar.py): one "view", jitter before gray, and no flip."""
+    return {"view": (RandomResizedCrop(size, (0.2, 1.0)), ColorJitter(0.4, 0.4, 0.4, 0.4, p=1.0), Grayscale())}
+
+
 def moco_v2(size: int = 224) -> dict[str, Chain]:
     """MoCo v2 (Chen et al., 2020; facebookresearch/moco, main_moco.py --aug-plus): Pillow's blur."""
     chain = _strong(RandomResizedCrop(size, (0.2, 1.0)))
@@ -72,6 +82,12 @@ def moco_cifar(size: int = 32) -> dict[str, Chain]:
     """MoCo on CIFAR-10 (facebookresearch/moco, colab/moco_cifar10_demo.ipynb): torchvision's crop, no blur."""
     chain = (RandomResizedCrop(size), HorizontalFlip(), ColorJitter(0.4, 0.4, 0.4, 0.1), Grayscale())
     return {"query": chain, "key": chain}
+
+
+def supcon(size: int = 32) -> dict[str, Chain]:
+    """SupCon on CIFAR (Khosla et al., 2020; HobbitLong/SupContrast, main_supcon.py): "view/1" and "view/2", no blur."""
+    chain = (RandomResizedCrop(size, (0.2, 1.0)), HorizontalFlip(), ColorJitter(0.4, 0.4, 0.4, 0.1), Grayscale())
+    return {"view/1": chain, "view/2": chain}
 
 
 def sce_weak_strong(size: int = 32) -> dict[str, Chain]:
