@@ -34,6 +34,7 @@ SMALL = [
 NARROW = {  # more changes to <method>_small, where a method needs them
     "moco": ["method.queue=24", "backbone.statistics=split:4"],
     "byol": ["method.predictor.hidden=32", "method.predictor.out=16"],
+    "ascl": ["method.queue=24", "backbone.statistics=split:4"],
     "ressl": ["method.queue=24", "backbone.statistics=split:4"],
     "sce": ["method.queue=24", "backbone.momentum_statistics=split:4"],
 }

@@ -6,6 +6,7 @@ import torch.distributed as dist
 
 from lookalike import recipes
 from lookalike.functional.collectives import rank, world
+from lookalike.methods.ascl import ASCL
 from lookalike.methods.byol import BYOL
 from lookalike.methods.method import Batch, Method
 from lookalike.methods.moco import MoCo
@@ -29,6 +30,8 @@ METHODS = [  # a method, or a method and what is special
     "supcon unlabeled",
     "npid",
     "npid of all",
+    "ascl",
+    "ascl as byol",
 ]
 VIEWS = ("view/1", "view/2")
 
@@ -50,6 +53,8 @@ def build(name: str) -> Method:
         "supcon unlabeled": lambda: SupCon(encoder, projector),
         "npid": lambda: NPID(encoder, projector, bank, negatives=9, proximal=0.3),
         "npid of all": lambda: NPID(encoder, projector, bank, objective="cross_entropy", negatives=None),
+        "ascl": lambda: ASCL(encoder, projector, queue, neighbors=3),
+        "ascl as byol": lambda: ASCL(encoder, projector, predictor=predictor, neighbors=2),
     }[name]()
     return with_batch_statistics(method, "global").double()
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from lookalike.methods.ascl import ASCL
 from lookalike.methods.byol import BYOL
 from lookalike.methods.method import Method
 from lookalike.methods.moco import MoCo
@@ -46,6 +47,8 @@ def bank():
     [
         (SimCLR(Alike(), identity(), temperature=0.3), math.log(2 * ROWS - 1)),
         (SimCLR(Alike(), identity(), reduction="tf_sum"), 2 * math.log(2 * ROWS - 1)),
+        (ASCL(Alike(), identity(), queue(), neighbors=3), math.log(1 + KEYS)),
+        (ASCL(Alike(), identity(), queue(), neighbors=3, rule="hard"), math.log(1 + KEYS)),
         (NPID(Alike(), identity(), bank(), objective="cross_entropy", negatives=3), math.log(1 + 3)),
         (NPID(Alike(), identity(), bank(), objective="cross_entropy", negatives=None), math.log(KEYS)),
         (SupCon(Alike(), identity()), math.log(2 * ROWS - 1)),
@@ -67,4 +70,5 @@ def test_it_is_the_loss_of_images_that_look_alike(method: Method, expected: floa
 
 def test_a_loss_without_keys_has_none() -> None:
     assert BYOL(Alike(), identity(), identity()).uniform(ROWS) is None
+    assert ASCL(Alike(), identity(), predictor=identity()).uniform(ROWS) is None
     assert NPID(Alike(), identity(), bank()).uniform(ROWS) is None  # its Z is a constant of the first step

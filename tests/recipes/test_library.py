@@ -65,6 +65,11 @@ OBJECTIVES = {
     "supcon_cifar10": (1000, 1024, 32, 0.1, None, None),
     "supcon_small": (200, 256, 32, 0.1, None, None),
     "supcon_photos": (100, 256, 224, 0.1, None, None),
+    "ascl_imagenet": (200, 256, 224, 0.1, 65536, (0.999, 0.999)),
+    "ascl_cifar10": (200, 256, 32, 0.1, 4096, (0.99, 0.99)),
+    "ascl_byol_cifar10": (200, 256, 32, 0.1, None, (0.99, 0.99)),
+    "ascl_small": (200, 256, 32, 0.1, 4096, (0.99, 0.99)),
+    "ascl_photos": (100, 256, 224, 0.1, 16384, (0.99, 0.99)),
     "npid_imagenet": (200, 256, 224, 0.07, None, None),
     "npid_cifar10": (200, 128, 32, 0.1, None, None),
     "npid_small": (200, 256, 32, 0.1, None, None),
@@ -98,6 +103,11 @@ OPTIMIZERS = {
     "supcon_cifar10": ("sgd", 0.5, 1e-4, "nothing", 10),
     "supcon_small": ("sgd", 0.06, 5e-4, "nothing", 10),
     "supcon_photos": ("sgd", 0.1, 1e-4, "nothing", 10),
+    "ascl_imagenet": ("sgd", 0.03, 1e-4, "nothing", 0),
+    "ascl_cifar10": ("sgd", 0.03, 5e-4, "nothing", 5),
+    "ascl_byol_cifar10": ("sgd", 0.03, 5e-4, "nothing", 5),
+    "ascl_small": ("sgd", 0.06, 5e-4, "nothing", 10),
+    "ascl_photos": ("sgd", 0.03, 1e-4, "nothing", 5),
     "npid_imagenet": ("sgd", 0.03, 1e-4, "nothing", 0),
     "npid_cifar10": ("sgd", 0.03, 5e-4, "nothing", 0),
     "npid_small": ("sgd", 0.06, 5e-4, "nothing", 10),
@@ -117,6 +127,11 @@ STATISTICS = {
     "sce_cifar10": ("global", "split:8"),
     "sce_small": ("global", "split:8"),
     "sce_photos": ("global", "split:8"),
+    "ascl_imagenet": ("local", "same"),
+    "ascl_cifar10": ("split:8", "same"),
+    "ascl_byol_cifar10": ("split:8", "same"),
+    "ascl_small": ("split:8", "same"),
+    "ascl_photos": ("split:8", "same"),
     "ressl_imagenet": ("local", "same"),
     "ressl_imagenet_multicrop": ("local", "same"),
     "ressl_small": ("split:8", "same"),
@@ -136,6 +151,9 @@ HEADS = {
     "sce_imagenet_multicrop": {"projector": [2048, 4096, 4096, 256], "predictor": [256, 4096, 256]},
     "sce_cifar10": {"projector": [512, 512, 128]},
     "supcon_cifar10": {"projector": [2048, 2048, 128]},
+    "ascl_imagenet": {"projector": [2048, 2048, 128]},
+    "ascl_cifar10": {"projector": [512, 2048, 128]},
+    "ascl_byol_cifar10": {"projector": [512, 2048, 128], "predictor": [128, 512, 128]},
     "npid_imagenet": {"projector": [2048, 128]},
     "npid_cifar10": {"projector": [512, 128]},
     "ressl_imagenet": {"projector": [2048, 4096, 512]},
@@ -233,7 +251,7 @@ def test_the_objective_has_its_numbers(name):
     assert (follow and (follow["start"], follow["end"])) == momentum
     statistics = recipe.backbone.statistics, recipe.backbone.momentum_statistics
     assert statistics == STATISTICS.get(name, ("global", "same"))
-    assert method.get("shuffle", False) == (name in STATISTICS)
+    assert method.get("shuffle", False) == (name in STATISTICS and name != "ascl_byol_cifar10")
     assert recipe.backbone.zero_init_last == (name in ("simclr_imagenet", "simclr_cifar10", "simclr_photos"))
 
 
@@ -262,6 +280,13 @@ def test_moco_v1_falls_in_steps_and_v2_by_a_cosine_held_within_each_epoch():
     for epoch in (0, 50.0, 50.99, 199.5):
         cosine = 0.03 * (1 + math.cos(math.pi * int(epoch) / 200)) / 2
         assert second.rate * second.schedule(at(epoch, 200)) == pytest.approx(cosine)
+
+
+@pytest.mark.parametrize("name", [name for name in WHOLE if name.startswith("ascl")])
+def test_ascl_has_the_temperature_and_the_one_neighbor_of_its_code(name):
+    method = load(name).model_dump()["method"]
+    assert (method["momentum_temperature"], method["neighbors"], method["rule"]) == (0.05, 1, "soft")
+    assert (method["queue"] is None) == (method["predictor"] is not None) == ("byol" in name)
 
 
 def test_npid_tells_few_images_apart_on_imagenet_and_all_on_cifar():
@@ -302,7 +327,7 @@ def test_heads_have_the_published_widths(name):
 
 
 def has_queue(recipe: Recipe) -> bool:
-    return "queue" in recipe.model_dump()["method"]
+    return recipe.model_dump()["method"].get("queue") is not None
 
 
 @pytest.mark.parametrize(("name", "millions"), [("byol_imagenette", 11.2), ("sce_imagenet_multicrop", 23.5)])
@@ -350,7 +375,7 @@ def test_keys_leak_in_no_recipe_that_is_made_for_one_device(name):
     build_method(recipe, encoder, 10**6, notes.append)
     for_eight_gpus = recipe.backbone.statistics == "local"
     assert bool(notes) == for_eight_gpus, notes
-    assert for_eight_gpus == ("imagenet" in name and name.startswith(("moco_v", "ressl")))
+    assert for_eight_gpus == ("imagenet" in name and name.startswith(("moco_v", "ressl", "ascl")))
 
 
 @pytest.mark.parametrize(

@@ -217,6 +217,7 @@ def test_sections_follow_the_signatures(table, names):
         "byol": (0.996, 1.0),
         "sce": (0.99, 0.99),
         "ressl": (0.999, 0.999),
+        "ascl": (0.99, 0.99),
     }
     assert sections["moco"]["temperature"].default == 0.07
     assert all("encoder" not in fields for fields in sections.values())

@@ -4,6 +4,7 @@ Each loop takes a method in fp64 and its views, runs the networks as the paper s
 nothing of `functional` is used but its random numbers. Gradient flows where the loop does not cut it.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -102,6 +103,20 @@ def npid(method: Any, views: Mapping[str, Tensor]) -> Tensor:
     return total / len(rows)
 
 
+def ascl(method: Any, views: Mapping[str, Tensor]) -> Tensor:
+    """Feng & Patras 2022, section 3, with a queue: the positive, and each key by its chance and the confidence."""
+    queries, keys = method.projector(method.encoder(views["strong"])), slow(method.momentum_encoder, views["weak"])
+    memory, total = [row.clone() for row in method.queue.rows()], torch.zeros((), dtype=torch.float64)
+    for query, key in zip(queries, keys, strict=True):
+        chances = log_shares(direction(key), memory, method.momentum_temperature)
+        confidence = 1 + torch.stack([chance.exp() * chance for chance in chances]).sum() / math.log(len(memory))
+        wanted = [min(1.0, float(confidence * method.neighbors * chance.exp())) for chance in chances]
+        shares = log_shares(direction(query), [direction(key), *memory], method.temperature)
+        for weight, share in zip([1.0, *wanted], shares, strict=True):
+            total = total - weight / (1 + sum(wanted)) * share
+    return total / len(queries)
+
+
 LOOPS: Mapping[str, Loop] = {
     "simclr": simclr,
     "moco": moco,
@@ -110,6 +125,7 @@ LOOPS: Mapping[str, Loop] = {
     "ressl": ressl,
     "supcon": supcon,
     "npid": npid,
+    "ascl": ascl,
 }
 
 

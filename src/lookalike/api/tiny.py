@@ -29,14 +29,14 @@ class NothingElse:
 
 
 def tiny(name: str, seed: int = 0) -> Method:
-    """The method with its defaults, small perceptrons as networks, and batch statistics over the global batch.
+    """The method with its defaults and a queue where it takes one, small perceptrons, statistics of the global batch.
 
     Raises ValueError where its constructor wants more than networks, a queue and a bank.
     """
     cast, given = METHODS[name], dict[str, nn.Module]()
     with seeded("selftest", seed):
         for parameter in inspect.signature(cast).parameters.values():
-            if parameter.default is inspect.Parameter.empty:
+            if parameter.default is inspect.Parameter.empty or parameter.annotation == Queue | None:
                 given[parameter.name] = _part(name, parameter, first=len(given) == 1)
     method = cast(**given)
     with_batch_statistics(method, "global")
@@ -48,7 +48,7 @@ def _part(name: str, parameter: inspect.Parameter, first: bool) -> nn.Module:
         return mlp(PIXELS, [HIDDEN, FEATURES], last_norm="plain")
     if parameter.annotation is nn.Module:
         return mlp(FEATURES if first else OUT, [HIDDEN, OUT])
-    if parameter.annotation is Queue:
+    if parameter.annotation in (Queue, Queue | None):
         return Queue(KEYS, OUT, seed=1)
     if parameter.annotation is Bank:
         bank = Bank(KEYS, OUT)

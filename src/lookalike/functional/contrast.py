@@ -44,7 +44,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from lookalike.functional.collectives import Group, global_mean
-from lookalike.functional.known_gradient import with_gradient
+from lookalike.functional.known_gradient import known_gradient
 from lookalike.functional.shards import rows_of_shards, sweep_shards
 from lookalike.functional.sweep import Backend, Swept, merge, sweep
 
@@ -229,7 +229,7 @@ def _result(
 ) -> Contrast:
     if reduction not in get_args(Reduction):
         raise ValueError(f"reduction is {reduction!r}: give one of {get_args(Reduction)}")
-    loss_B = with_gradient(q_BD, solved.loss, solved.slope / temperature)
+    loss_B = known_gradient(q_BD, solved.loss, solved.slope / temperature)
     columns_B3 = torch.stack([loss_B, solved.entropy, confidence_B], 1)
     loss, entropy, confidence = (global_mean(columns_B3, group) if reduction == "mean" else columns_B3).unbind(-1)
     return Contrast(loss, entropy.detach(), confidence.detach())

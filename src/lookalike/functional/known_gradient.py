@@ -1,4 +1,4 @@
-"""Values whose gradient was computed beside them: nothing of the way to them is kept for backward."""
+"""Values whose gradient is already known: what a sweep hands to autograd, so that nothing else is kept for backward."""
 
 import torch
 from jaxtyping import Float
@@ -6,25 +6,19 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 
-def with_gradient(
-    q_BD: Float[Tensor, "B D"], loss_B: Float[Tensor, "B"], gradient_BD: Float[Tensor, "B D"]
+def known_gradient(
+    x_BD: Float[Tensor, "B D"], value_B: Float[Tensor, "B"], gradient_BD: Float[Tensor, "B D"]
 ) -> Float[Tensor, "B"]:
-    """The values loss_B, whose gradient with respect to row i of q is row i of gradient_BD.
-
-    >>> q = torch.tensor([[1.0, 2.0]], requires_grad=True)
-    >>> with_gradient(q, torch.tensor([5.0]), torch.tensor([[3.0, 4.0]])).sum().backward()
-    >>> q.grad
-    tensor([[3., 4.]])
-    """
-    return _KnownGradient.apply(q_BD, loss_B, gradient_BD)
+    """The values, whose gradient with respect to row i of x is row i of `gradient_BD`."""
+    return _KnownGradient.apply(x_BD, value_B, gradient_BD)
 
 
 class _KnownGradient(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, q_BD, loss_B, gradient_BD):
+    def forward(ctx, x_BD, value_B, gradient_BD):
         ctx.save_for_backward(gradient_BD)
-        ctx.dtype = q_BD.dtype
-        return loss_B.clone()
+        ctx.dtype = x_BD.dtype
+        return value_B.clone()
 
     @staticmethod
     @once_differentiable

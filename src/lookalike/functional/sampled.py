@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid, softplus
 
 from lookalike.functional.collectives import Group, global_mean
-from lookalike.functional.known_gradient import with_gradient
+from lookalike.functional.known_gradient import known_gradient
 
 Judge: TypeAlias = Callable[[Tensor], tuple[Tensor, Tensor]]  # logits of own and drawn rows -> losses, slopes
 SCRATCH = 2**26  # bytes of the rows that are gathered at a time
@@ -110,4 +110,4 @@ def _judged(
             v_cKD = bank_ND[rows_bK[part]].to(u_bD.dtype)
             loss_b[part], slope_cK = judge(torch.einsum("ckd,cd->ck", v_cKD, u_bD[part]))
             slope_bD[part] = torch.einsum("ck,ckd->cd", slope_cK, v_cKD) / temperature
-    return with_gradient(q_bD, loss_b, slope_bD)
+    return known_gradient(q_bD, loss_b, slope_bD)

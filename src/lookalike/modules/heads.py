@@ -50,6 +50,7 @@ SHAPES: dict[str, Shape] = {
     "sce_cifar": Shape(hidden=(512,), out=128, norm="plain", bias=False),
     "ressl": Shape(hidden=(4096,), out=512),  # mingkai-zheng/ReSSL
     "ascl": Shape(hidden=(2048,), out=128),  # MrChenFeng/ASCL_ICPR2022
+    "ascl/predictor": Shape(hidden=(512,), out=128, norm="plain"),
     "npid": _LINEAR,  # zhirongw/lemniscate.pytorch, resnet.py
     "supcon": _TWO_LINEAR,  # HobbitLong/SupContrast, resnet_big.py
     "swav": Shape(hidden=(2048,), out=128, norm="plain"),  # facebookresearch/swav, resnet50.py

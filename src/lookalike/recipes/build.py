@@ -141,7 +141,7 @@ def _shuffled_for_nothing(method: Method, copies: Sequence[nn.Module]) -> bool:
 
 def build_part(value: Any, dim: int, annotation: Any, recipe: Recipe, images: int, say: Callable[[str], None]) -> Any:
     """A constructor's argument: a queue, a schedule, or the number itself."""
-    if annotation is Queue:
+    if value is not None and annotation in (Queue, Queue | None):
         most = max(recipe.batch, images // 2)
         if value > most:
             say(f"the queue of {value} is capped at {most}: more would hold keys of over half of the {images} images")

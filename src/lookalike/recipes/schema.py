@@ -64,6 +64,7 @@ PARTS: dict[Any, Any] = {
     nn.Module: Head,
     nn.Module | None: Head | None,
     Queue: Annotated[int, Field(gt=0)],
+    Queue | None: Annotated[int, Field(gt=0)] | None,
     Schedule: Follow,
     Sequence[str]: tuple[str, ...],
 }
@@ -74,6 +75,7 @@ BOUNDS: dict[str, Any] = {
     "coefficient": Field(ge=0, le=1),
     "warmup": Field(ge=0),
     "negatives": Field(gt=0, le=MOST),
+    "neighbors": Field(ge=0),
     "bank_momentum": Field(ge=0, le=1),
     "proximal": Field(ge=0),
     "size": Field(gt=0, le=4096),

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
+from lookalike.methods.ascl import ASCL
 from lookalike.methods.byol import BYOL
 from lookalike.methods.method import Method
 from lookalike.methods.moco import MoCo
@@ -20,6 +21,7 @@ METHODS: Mapping[str, type[Method]] = {
     "ressl": ReSSL,
     "supcon": SupCon,
     "npid": NPID,
+    "ascl": ASCL,
 }
 
 VIEWS: Mapping[str, Callable] = {
