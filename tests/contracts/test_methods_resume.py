@@ -19,7 +19,7 @@ from lookalike.training.checkpoint import Checkpoints
 from lookalike.training.loop import train
 from lookalike.training.progress import Line
 
-METHODS = list(recipes.METHODS)
+METHODS = recipes.METHODS
 SMALL = [
     "views.size=16",
     "batch=8",
@@ -34,6 +34,8 @@ SMALL = [
 NARROW = {  # more changes to <method>_small, where a method needs them
     "moco": ["method.queue=24", "backbone.statistics=split:4"],
     "byol": ["method.predictor.hidden=32", "method.predictor.out=16"],
+    "ascl": ["method.queue=24", "backbone.statistics=split:4"],
+    "ressl": ["method.queue=24", "backbone.statistics=split:4"],
     "sce": ["method.queue=24", "backbone.momentum_statistics=split:4"],
     "moco_v3": ["method.predictor.hidden=32", "method.predictor.out=16"],
     "nnclr": ["method.queue=24", "method.predictor.hidden=32", "method.predictor.out=16"],
@@ -50,6 +52,8 @@ def write_images(folder: Path) -> Path:
     for number in range(64):
         pixels = torch.randint(256, (20, 24, 3), generator=random.generator("image", number), dtype=torch.uint8)
         Image.fromarray(pixels.numpy()).save(folder / f"{number}.png")
+    rows = "".join(f"{number}.png,{number % 3}\n" for number in range(64))
+    (folder.parent / "labels.csv").write_text("name,label\n" + rows)
     return folder
 
 
@@ -64,7 +68,8 @@ def go(
     """Trains from where the folder stands; the last checkpoint's tensors and the losses by step."""
     overrides = [*SMALL, *NARROW.get(method, []), f"runtime.precision={precision}", f"runtime.workers={workers}"]
     recipe = load(f"{method}_bench", [*overrides, "method.projector.hidden=32", "method.projector.out=16"])
-    job = Job(folder=RunFolder(folder), recipe=recipe, source=open_source(str(images)))
+    labels = str(images.parent / "labels.csv") if METHODS[method].unlabeled else None  # for those that learn from them
+    job = Job(folder=RunFolder(folder), recipe=recipe, source=open_source(str(images)), label_spec=labels)
     if not RunFolder(folder).begun():
         RunFolder(folder).begin(recipe, dict.fromkeys(("data", "images", "identity", "init", "labels", "versions")))
     with Line(quiet=True) as line:

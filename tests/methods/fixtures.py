@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from lookalike.functional import random
 from lookalike.functional.schedules import Clock
 from lookalike.methods.method import Batch, Progress
 from lookalike.modules import Queue
@@ -29,10 +30,10 @@ def progress(step: int = 0, steps: int = 100, updated: bool = False) -> Progress
     return Progress(phase=clock, run=clock, seed=0, updated=updated)
 
 
-def batch(views: Mapping[str, Tensor]) -> Batch:
+def batch(views: Mapping[str, Tensor], step: int = 0, labels: Tensor | None = None) -> Batch:
     rows = len(next(iter(views.values())))
     order = torch.arange(rows)
-    return Batch(views=views, index=order, position=order, progress=progress(), redraw=Redraws())
+    return Batch(views=views, index=order, position=order, progress=progress(step), redraw=Redraws(), labels=labels)
 
 
 def identity(dim: int = 2) -> nn.Linear:
@@ -52,6 +53,11 @@ def waves(rows: int = 8, dim: int = 5) -> tuple[Tensor, Tensor]:
 def rolled(x_BD: Tensor) -> Tensor:
     """A prediction that differs from its input, by a formula: the neighboring column, and a little of its own."""
     return x_BD.roll(1, 1) + 0.3 * x_BD
+
+
+def keyed(name: str, rows: int) -> Tensor:
+    """Unit rows of six numbers, the same on every machine: what the authors' code was run on too."""
+    return nn.functional.normalize(random.normal(random.key("reference", name), torch.arange(rows), 6), dim=1)
 
 
 def queue_of(rows: Tensor) -> Queue:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from lookalike.methods.ascl import ASCL
 from lookalike.methods.barlow_twins import BarlowTwins
 from lookalike.methods.byol import BYOL
 from lookalike.methods.dcl import DCL
@@ -14,10 +15,14 @@ from lookalike.methods.method import Method
 from lookalike.methods.moco import MoCo
 from lookalike.methods.moco_v3 import MoCoV3
 from lookalike.methods.nnclr import NNCLR
+from lookalike.methods.npid import NPID
+from lookalike.methods.ressl import ReSSL
 from lookalike.methods.sce import SCE
 from lookalike.methods.simclr import SimCLR
 from lookalike.methods.simsiam import SimSiam
+from lookalike.methods.supcon import SupCon
 from lookalike.methods.vicreg import VICReg
+from lookalike.modules import Bank
 from methods.fixtures import QUERY, batch, identity, queue_of
 
 ROWS, KEYS = 5, 7
@@ -38,11 +43,23 @@ def queue():
     return queue_of(QUERY.repeat(KEYS, 1))
 
 
+def bank():
+    alike = Bank(KEYS, 2)
+    alike.fill([(torch.arange(KEYS), QUERY.float().repeat(KEYS, 1))])
+    return alike
+
+
 @pytest.mark.parametrize(
     ("method", "expected"),
     [
         (SimCLR(Alike(), identity(), temperature=0.3), math.log(2 * ROWS - 1)),
         (SimCLR(Alike(), identity(), reduction="tf_sum"), 2 * math.log(2 * ROWS - 1)),
+        (ASCL(Alike(), identity(), queue(), neighbors=3), math.log(1 + KEYS)),
+        (ASCL(Alike(), identity(), queue(), neighbors=3, rule="hard"), math.log(1 + KEYS)),
+        (NPID(Alike(), identity(), bank(), objective="cross_entropy", negatives=3), math.log(1 + 3)),
+        (NPID(Alike(), identity(), bank(), objective="cross_entropy", negatives=None), math.log(KEYS)),
+        (SupCon(Alike(), identity()), math.log(2 * ROWS - 1)),
+        (SupCon(Alike(), identity(), temperature=0.2, base_temperature=0.1), 2 * math.log(2 * ROWS - 1)),
         (MoCo(Alike(), identity(), queue()), math.log(1 + KEYS)),
         (MoCo(Alike(), identity(), queue(), symmetric=True), 2 * math.log(1 + KEYS)),
         (MoCoV3(Alike(), identity(), identity(), temperature=0.3), 4 * 0.3 * math.log(ROWS)),
@@ -50,6 +67,7 @@ def queue():
         (NNCLR(Alike(), identity(), identity(), queue()), math.log(ROWS)),
         (SCE(Alike(), identity(), queue()), math.log(1 + KEYS)),
         (SCE(Alike(), identity(), queue(), coefficient=0.2, mask_positive="official"), math.log(1 + KEYS)),
+        (ReSSL(Alike(), identity(), queue()), math.log(KEYS)),
     ],
 )
 def test_it_is_the_loss_of_images_that_look_alike(method: Method, expected: float) -> None:
@@ -68,6 +86,8 @@ def test_it_is_the_loss_of_images_that_look_alike(method: Method, expected: floa
         BarlowTwins(Alike(), identity()),
         VICReg(Alike(), identity()),
         DCL(Alike(), identity()),  # it goes through zero in good health
+        ASCL(Alike(), identity(), predictor=identity()),
+        NPID(Alike(), identity(), bank()),  # its Z is a constant of the first step
     ],
 )
 def test_a_loss_without_keys_or_floor_has_none(method: Method) -> None:

@@ -89,6 +89,22 @@ OBJECTIVES = {
     "nnclr_cifar10": (1000, 256, 32, 0.2, 25000, None),
     "nnclr_small": (200, 256, 32, 0.2, 16384, None),
     "nnclr_photos": (100, 256, 224, 0.1, 32768, None),
+    "supcon_cifar10": (1000, 1024, 32, 0.1, None, None),
+    "supcon_small": (200, 256, 32, 0.1, None, None),
+    "supcon_photos": (100, 256, 224, 0.1, None, None),
+    "ascl_imagenet": (200, 256, 224, 0.1, 65536, (0.999, 0.999)),
+    "ascl_cifar10": (200, 256, 32, 0.1, 4096, (0.99, 0.99)),
+    "ascl_byol_cifar10": (200, 256, 32, 0.1, None, (0.99, 0.99)),
+    "ascl_small": (200, 256, 32, 0.1, 4096, (0.99, 0.99)),
+    "ascl_photos": (100, 256, 224, 0.1, 16384, (0.99, 0.99)),
+    "npid_imagenet": (200, 256, 224, 0.07, None, None),
+    "npid_cifar10": (200, 128, 32, 0.1, None, None),
+    "npid_small": (200, 256, 32, 0.1, None, None),
+    "npid_photos": (100, 256, 224, 0.07, None, None),
+    "ressl_imagenet": (200, 256, 224, 0.1, 131072, (0.999, 0.999)),
+    "ressl_imagenet_multicrop": (200, 256, 224, 0.1, 131072, (0.999, 0.999)),
+    "ressl_small": (200, 256, 32, 0.1, 4096, (0.99, 0.99)),
+    "ressl_photos": (100, 256, 224, 0.1, 16384, (0.99, 0.99)),
 }
 # recipe: rule, rate at the recipe's batch, weight decay, what is free of it, epochs of warm-up
 OPTIMIZERS = {
@@ -138,6 +154,22 @@ OPTIMIZERS = {
     "nnclr_cifar10": ("lars", 0.6, 1e-5, "one_dimensional", 10),
     "nnclr_small": ("sgd", 0.06, 5e-4, "nothing", 10),
     "nnclr_photos": ("lars", 0.45, 1e-6, "one_dimensional", 10),
+    "supcon_cifar10": ("sgd", 0.5, 1e-4, "nothing", 10),
+    "supcon_small": ("sgd", 0.06, 5e-4, "nothing", 10),
+    "supcon_photos": ("sgd", 0.1, 1e-4, "nothing", 10),
+    "ascl_imagenet": ("sgd", 0.03, 1e-4, "nothing", 0),
+    "ascl_cifar10": ("sgd", 0.03, 5e-4, "nothing", 5),
+    "ascl_byol_cifar10": ("sgd", 0.03, 5e-4, "nothing", 5),
+    "ascl_small": ("sgd", 0.06, 5e-4, "nothing", 10),
+    "ascl_photos": ("sgd", 0.03, 1e-4, "nothing", 5),
+    "npid_imagenet": ("sgd", 0.03, 1e-4, "nothing", 0),
+    "npid_cifar10": ("sgd", 0.03, 5e-4, "nothing", 0),
+    "npid_small": ("sgd", 0.06, 5e-4, "nothing", 10),
+    "npid_photos": ("sgd", 0.03, 1e-4, "nothing", 5),
+    "ressl_imagenet": ("sgd", 0.05, 1e-4, "bias_and_norm", 5),
+    "ressl_imagenet_multicrop": ("sgd", 0.05, 1e-4, "bias_and_norm", 5),
+    "ressl_small": ("sgd", 0.06, 5e-4, "nothing", 10),
+    "ressl_photos": ("sgd", 0.05, 1e-4, "bias_and_norm", 5),
 }
 # recipe: BatchNorm statistics of encoder and momentum encoder
 STATISTICS = {
@@ -149,6 +181,15 @@ STATISTICS = {
     "sce_cifar10": ("global", "split:8"),
     "sce_small": ("global", "split:8"),
     "sce_photos": ("global", "split:8"),
+    "ascl_imagenet": ("local", "same"),
+    "ascl_cifar10": ("split:8", "same"),
+    "ascl_byol_cifar10": ("split:8", "same"),
+    "ascl_small": ("split:8", "same"),
+    "ascl_photos": ("split:8", "same"),
+    "ressl_imagenet": ("local", "same"),
+    "ressl_imagenet_multicrop": ("local", "same"),
+    "ressl_small": ("split:8", "same"),
+    "ressl_photos": ("split:8", "same"),
 }
 # residual branches start at zero: google-research/simclr, and facebookresearch's simsiam, barlowtwins, vicreg
 ZERO_INIT = {"simclr_imagenet", "simclr_cifar10", "simclr_photos", "simsiam_imagenet", "simsiam_photos"}
@@ -180,6 +221,14 @@ HEADS = {
     "nnclr_imagenet": {"projector": [2048, 2048, 2048, 256], "predictor": [256, 4096, 256]},
     "nnclr_cifar10": {"projector": [512, 2048, 2048, 256], "predictor": [256, 4096, 256]},
     "simsiam_cifar10": {"projector": [512, 2048, 2048], "predictor": [2048, 512, 2048]},
+    "supcon_cifar10": {"projector": [2048, 2048, 128]},
+    "ascl_imagenet": {"projector": [2048, 2048, 128]},
+    "ascl_cifar10": {"projector": [512, 2048, 128]},
+    "ascl_byol_cifar10": {"projector": [512, 2048, 128], "predictor": [128, 512, 128]},
+    "npid_imagenet": {"projector": [2048, 128]},
+    "npid_cifar10": {"projector": [512, 128]},
+    "ressl_imagenet": {"projector": [2048, 4096, 512]},
+    "ressl_imagenet_multicrop": {"projector": [2048, 4096, 512]},
 }
 
 
@@ -201,7 +250,7 @@ class Noise:
 
 
 def refuse(note: str) -> None:
-    """No recipe of the library needs a note, but those of MoCo for eight GPUs, of which there is one process here."""
+    """No recipe of the library needs a note, but those for eight GPUs, of which there is one process here."""
     if note.startswith("method.shuffle has no effect on one process"):
         return
     raise AssertionError(f"unexpected note: {note}")
@@ -275,6 +324,8 @@ def test_the_objective_has_its_numbers(name):
     assert statistics == STATISTICS.get(name, ("global", "same"))
     assert method.get("shuffle", False) == (name in STATISTICS)
     assert recipe.backbone.zero_init_last == (name in ZERO_INIT)
+    assert method.get("shuffle", False) == (name in STATISTICS and name != "ascl_byol_cifar10")
+    assert recipe.backbone.zero_init_last == (name in ("simclr_imagenet", "simclr_cifar10", "simclr_photos"))
 
 
 @pytest.mark.parametrize("name", WHOLE)
@@ -304,6 +355,31 @@ def test_moco_v1_falls_in_steps_and_v2_by_a_cosine_held_within_each_epoch():
         assert second.rate * second.schedule(at(epoch, 200)) == pytest.approx(cosine)
 
 
+@pytest.mark.parametrize("name", [name for name in WHOLE if name.startswith("ascl")])
+def test_ascl_has_the_temperature_and_the_one_neighbor_of_its_code(name):
+    method = load(name).model_dump()["method"]
+    assert (method["momentum_temperature"], method["neighbors"], method["rule"]) == (0.05, 1, "soft")
+    assert (method["queue"] is None) == (method["predictor"] is not None) == ("byol" in name)
+
+
+def test_npid_tells_few_images_apart_on_imagenet_and_all_on_cifar():
+    large, small = (load(name).model_dump()["method"] for name in ("npid_imagenet", "npid_cifar10"))
+    assert (large["objective"], large["negatives"], large["bank_momentum"]) == ("nce", 4096, 0.5)
+    assert (small["objective"], small["negatives"], small["bank_momentum"]) == ("cross_entropy", None, 0.5)
+    for name in ("npid_imagenet", "npid_cifar10"):
+        optimization = build_optimization(load(name), refuse)
+        rates = [optimization.rate * optimization.schedule(at(epoch, 200)) for epoch in (119.9, 120, 159.9, 160)]
+        assert rates == pytest.approx([0.03, 0.003, 0.003, 0.0003])
+
+
+@pytest.mark.parametrize("name", [name for name in WHOLE if name.startswith("ressl")])
+def test_ressl_has_the_temperatures_and_crops_of_its_code(name):
+    method = load(name).model_dump()["method"]
+    assert (method["momentum_temperature"], method["predictor"], method["warmup"]) == (0.04, None, 0.0)
+    crops = tuple(f"strong/{number}" for number in range(1, 6))
+    assert method["queries"] == (crops if name.endswith("multicrop") else ("strong",))
+
+
 def test_sce_weighs_relations_as_its_code_does():
     for name in ("sce_imagenet", "sce_imagenet_multicrop", "sce_cifar10"):
         method = load(name).model_dump()["method"]
@@ -324,7 +400,7 @@ def test_heads_have_the_published_widths(name):
 
 
 def has_queue(recipe: Recipe) -> bool:
-    return "queue" in recipe.model_dump()["method"]
+    return recipe.model_dump()["method"].get("queue") is not None
 
 
 @pytest.mark.parametrize(("name", "millions"), [("byol_imagenette", 11.2), ("sce_imagenet_multicrop", 23.5)])
@@ -375,6 +451,7 @@ def test_keys_leak_in_no_recipe_that_is_made_for_one_device(name):
     assert for_eight_gpus == (
         name in ("moco_v1_imagenet", "moco_v2_imagenet") or name.startswith(("moco_v1_imagenet_", "moco_v2_imagenet_"))
     )
+    assert for_eight_gpus == ("imagenet" in name and name.startswith(("moco_v", "ressl", "ascl")))
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from torchvision_reference import photo, reference
 from lookalike.transforms import (
     ColorJitter,
     GaussianBlur,
+    Grayscale,
     HorizontalFlip,
     RandomResizedCrop,
     Solarize,
@@ -19,11 +20,15 @@ from lookalike.transforms import (
     moco_v1,
     moco_v2,
     moco_v3,
+    npid,
+    npid_cifar,
+    ressl_multicrop,
     sce_multicrop,
     sce_pair,
     sce_weak_strong,
     simclr,
     simsiam,
+    supcon,
     vicreg_cifar,
 )
 
@@ -36,12 +41,21 @@ SMALL = {
     "byol": byol_pair(32),
     "byol without blur": byol_pair(32, blur=False),
     "sce": sce_weak_strong(),
+    "supcon": supcon(),
+    "npid": npid(32),
     "sce pair": sce_pair(32),
     "simsiam": simsiam(32, blur=False),
     "moco v3": moco_v3(32),
     "vicreg": vicreg_cifar(),
 }
-LARGE = {"simclr": simclr(), "moco v1": moco_v1(), "moco v2": moco_v2(), "byol": byol_pair(), "sce": sce_multicrop()}
+LARGE = {
+    "simclr": simclr(),
+    "moco v1": moco_v1(),
+    "moco v2": moco_v2(),
+    "byol": byol_pair(),
+    "sce": sce_multicrop(),
+    "ressl": ressl_multicrop(),
+}
 
 
 def check(plan, images):
@@ -115,6 +129,31 @@ def test_moco_v3_has_byols_pair_with_other_crops_and_a_blur_without_bound():
         assert (blur.kernel, blur.p, blur.sigma) == (None, theirs.p, theirs.sigma)
         assert chain[0] == RandomResizedCrop(224, (0.2, 1.0))
         assert [x for x in chain[1:] if x != blur] == [x for x in byol_pair()[name][1:] if x != theirs]
+
+
+def test_npid_on_cifar_has_torchvisions_views_and_no_flip():
+    check(npid_cifar(), photo(3, 32, 32, count=48))
+    gray, jitter = Grayscale(0.2), ColorJitter(0.4, 0.4, 0.4, 0.4, p=1.0)
+    assert npid_cifar()["view"] == (RandomResizedCrop(32, (0.2, 1.0)), jitter, gray)
+    assert npid(32)["view"] == (RandomResizedCrop(32, (0.2, 1.0)), gray, jitter, HorizontalFlip())
+
+
+def test_supcon_crops_less_than_moco_on_cifar_and_changes_as_it_does():
+    one, two = supcon().values()
+    assert one == two == (RandomResizedCrop(32, (0.2, 1.0)), *moco_cifar()["query"][1:])
+
+
+def test_the_crops_of_ressl_are_smaller_and_smaller_and_the_weak_view_is_whole():
+    weak, *strong = ressl_multicrop().values()
+    assert weak == (RandomResizedCrop(224, (0.2, 1.0)), HorizontalFlip())
+    assert [(chain[0].size, chain[0].scale) for chain in strong] == [
+        (224, (0.2, 1.0)),
+        (192, (0.172, 0.86)),
+        (160, (0.143, 0.715)),
+        (128, (0.114, 0.571)),
+        (96, (0.086, 0.429)),
+    ]
+    assert all(chain[1:] == moco_v2()["query"][1:] for chain in strong)
 
 
 def test_byol_pair_is_asymmetric():

@@ -1,7 +1,7 @@
 """The losses once more, as loops over rows and keys: what `lookalike selftest` holds the shipped ones against.
 
 Each loop takes a method in fp64 and its views, runs the networks as the paper says, and sums over pairs one by one;
-nothing of `functional` is used. Gradient flows where the loop does not cut it.
+nothing of `functional` is used but its random numbers. Gradient flows where the loop does not cut it.
 """
 
 import math
@@ -11,6 +11,9 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
+
+from lookalike.api.tiny import CLASSES
+from lookalike.functional import random
 
 Loop: TypeAlias = Callable[[Any, Mapping[str, Tensor]], Tensor]
 
@@ -146,6 +149,62 @@ def nnclr(method: Any, views: Mapping[str, Tensor]) -> Tensor:
     return total
 
 
+def ressl(method: Any, views: Mapping[str, Tensor]) -> Tensor:
+    """Zheng et al. 2021, equation 6, one strong view: both softmaxes are over the queue alone."""
+    queries, keys = method.projector(method.encoder(views["strong"])), slow(method.momentum_encoder, views["weak"])
+    memory, total = [row.clone() for row in method.queue.rows()], torch.zeros((), dtype=torch.float64)
+    for query, key in zip(queries, keys, strict=True):
+        relations = log_shares(direction(key), memory, method.momentum_temperature)
+        shares = log_shares(direction(query), memory, method.temperature)
+        for relation, share in zip(relations, shares, strict=True):
+            total = total - relation.exp() * share
+    return total / len(queries)
+
+
+def supcon(method: Any, views: Mapping[str, Tensor]) -> Tensor:
+    """Khosla et al. 2020, equation 2: each view among all others, several of them of its class."""
+    z = [direction(row) for row in method.projector(method.encoder(torch.cat([views["view/1"], views["view/2"]])))]
+    half, total = len(z) // 2, torch.zeros((), dtype=torch.float64)
+    for a in range(len(z)):
+        others = [c for c in range(len(z)) if c != a]
+        shares = log_shares(z[a], [z[c] for c in others], method.temperature)
+        alike = [share for c, share in zip(others, shares, strict=True) if (c - a) % half % CLASSES == 0]
+        total = total - torch.stack(alike).mean()
+    return total / len(z)
+
+
+def npid(method: Any, views: Mapping[str, Tensor]) -> Tensor:
+    """Wu et al. 2018, equations 4 to 7, in a first step: Z is N times the mean of all exponentials of the batch."""
+    rows, count = method.projector(method.encoder(views["view"])), len(method.bank.rows())
+    memory, share = [row.clone() for row in method.bank.rows()], method.drawn / count
+    chances = random.uniform(random.key("batch", 0, 0, "negatives"), torch.arange(len(rows)), method.drawn)
+    drawn = [[own, *(int(count * chance) for chance in line)] for own, line in enumerate(chances.tolist())]
+    exponentials = [
+        torch.stack([torch.exp((direction(row) * memory[j]).sum() / method.temperature) for j in line])
+        for row, line in zip(rows, drawn, strict=True)
+    ]
+    normalizer = count * torch.cat(exponentials).detach().mean()
+    total = torch.zeros((), dtype=torch.float64)
+    for values in exponentials:
+        p = values / normalizer
+        total = total - torch.log(p[0] / (p[0] + share)) - torch.log(share / (p[1:] + share)).sum()
+    return total / len(rows)
+
+
+def ascl(method: Any, views: Mapping[str, Tensor]) -> Tensor:
+    """Feng & Patras 2022, section 3, with a queue: the positive, and each key by its chance and the confidence."""
+    queries, keys = method.projector(method.encoder(views["strong"])), slow(method.momentum_encoder, views["weak"])
+    memory, total = [row.clone() for row in method.queue.rows()], torch.zeros((), dtype=torch.float64)
+    for query, key in zip(queries, keys, strict=True):
+        chances = log_shares(direction(key), memory, method.momentum_temperature)
+        confidence = 1 + torch.stack([chance.exp() * chance for chance in chances]).sum() / math.log(len(memory))
+        wanted = [min(1.0, float(confidence * method.neighbors * chance.exp())) for chance in chances]
+        shares = log_shares(direction(query), [direction(key), *memory], method.temperature)
+        for weight, share in zip([1.0, *wanted], shares, strict=True):
+            total = total - weight / (1 + sum(wanted)) * share
+    return total / len(queries)
+
+
 LOOPS: Mapping[str, Loop] = {
     "simclr": simclr,
     "moco": moco,
@@ -158,6 +217,10 @@ LOOPS: Mapping[str, Loop] = {
     "dcl": dcl,
     "debiased": debiased,
     "nnclr": nnclr,
+    "ressl": ressl,
+    "supcon": supcon,
+    "npid": npid,
+    "ascl": ascl,
 }
 
 

@@ -31,7 +31,7 @@ Labels = Annotated[
     str | None,
     typer.Option(
         metavar="folders|FILE.csv|cls|json:FIELD|column:NAME",
-        help="Labels to score with while training; none are needed",
+        help="Labels to score with while training; only supcon learns from them, and none are needed",
     ),
 ]
 MaxBad = Annotated[float | None, typer.Option(metavar="X", help="Share of images that may be unreadable (0.001)")]

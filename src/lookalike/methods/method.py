@@ -111,6 +111,7 @@ class Method(nn.Module, ABC):
     """The only base class: no state and no constructor of its own beyond nn.Module's."""
 
     negatives: ClassVar[str] = "none"  # what the loss pushes away from, for the list of methods
+    unlabeled: ClassVar[str] = ""  # said at the start of a run without labels, by a method that learns from them
 
     @abstractmethod
     def plan(self, epochs: float) -> Sequence[Phase]:

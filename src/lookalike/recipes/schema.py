@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from torch import nn
 
 from lookalike.functional.schedules import Clock, Constant, Cosine, Schedule
-from lookalike.modules import SHAPES, Queue
+from lookalike.modules import SHAPES, Bank, Queue
 from lookalike.recipes.mistakes import complaints, nearest, shown
 from lookalike.recipes.tables import METHODS, VIEWS
 
@@ -64,13 +64,20 @@ PARTS: dict[Any, Any] = {
     nn.Module: Head,
     nn.Module | None: Head | None,
     Queue: Annotated[int, Field(gt=0)],
+    Queue | None: Annotated[int, Field(gt=0)] | None,
     Schedule: Follow,
     Sequence[str]: tuple[str, ...],
 }
 BOUNDS: dict[str, Any] = {
     "temperature": Field(gt=0),
     "momentum_temperature": Field(gt=0),
+    "base_temperature": Field(gt=0),
     "coefficient": Field(ge=0, le=1),
+    "warmup": Field(ge=0),
+    "negatives": Field(gt=0, le=MOST),
+    "neighbors": Field(ge=0),
+    "bank_momentum": Field(ge=0, le=1),
+    "proximal": Field(ge=0),
     "size": Field(gt=0, le=4096),
 }
 START = Clock(step=0, steps=1, epoch=0.0, epochs=1.0)
@@ -254,8 +261,8 @@ def signature_section(kind: str, function: Callable) -> type[Section]:
     """A section with the arguments of a class or function as fields: names, types and defaults stand there once."""
     fields: dict[str, Any] = {"kind": (Literal[kind], ...)}
     for parameter in inspect.signature(function).parameters.values():
-        if parameter.name == "encoder":
-            continue  # made from the section `backbone`
+        if parameter.name == "encoder" or parameter.annotation is Bank:
+            continue  # made from the section `backbone`, and from the data set
         annotation, default = PARTS.get(parameter.annotation, parameter.annotation), parameter.default
         if parameter.name in BOUNDS:
             annotation = Annotated[annotation, BOUNDS[parameter.name]]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
+from lookalike.methods.ascl import ASCL
 from lookalike.methods.barlow_twins import BarlowTwins
 from lookalike.methods.byol import BYOL
 from lookalike.methods.dcl import DCL
@@ -10,9 +11,12 @@ from lookalike.methods.method import Method
 from lookalike.methods.moco import MoCo
 from lookalike.methods.moco_v3 import MoCoV3
 from lookalike.methods.nnclr import NNCLR
+from lookalike.methods.npid import NPID
+from lookalike.methods.ressl import ReSSL
 from lookalike.methods.sce import SCE
 from lookalike.methods.simclr import SimCLR
 from lookalike.methods.simsiam import SimSiam
+from lookalike.methods.supcon import SupCon
 from lookalike.methods.vicreg import VICReg
 from lookalike.transforms import plans
 
@@ -28,6 +32,10 @@ METHODS: Mapping[str, type[Method]] = {
     "dcl": DCL,
     "debiased": Debiased,
     "nnclr": NNCLR,
+    "ressl": ReSSL,
+    "supcon": SupCon,
+    "npid": NPID,
+    "ascl": ASCL,
 }
 
 VIEWS: Mapping[str, Callable] = {
@@ -42,5 +50,9 @@ VIEWS: Mapping[str, Callable] = {
     "sce_multicrop": plans.sce_multicrop,
     "simsiam": plans.simsiam,
     "vicreg_cifar": plans.vicreg_cifar,
+    "npid": plans.npid,
+    "npid_cifar": plans.npid_cifar,
+    "supcon": plans.supcon,
+    "ressl_multicrop": plans.ressl_multicrop,
     "digits": plans.digits,
 }

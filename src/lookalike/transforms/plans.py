@@ -61,6 +61,16 @@ def moco_v1(size: int = 224) -> dict[str, Chain]:
     return {"query": chain, "key": chain}
 
 
+def npid(size: int = 224) -> dict[str, Chain]:
+    """NPID (Wu et al., 2018; zhirongw/lemniscate.pytorch, main.py): one "view", that of MoCo's version 1."""
+    return {"view": moco_v1(size)["query"]}
+
+
+def npid_cifar(size: int = 32) -> dict[str, Chain]:
+    """NPID on CIFAR-10 (zhirongw/lemniscate.pytorch, cifar.py): one "view", jitter before gray, and no flip."""
+    return {"view": (RandomResizedCrop(size, (0.2, 1.0)), ColorJitter(0.4, 0.4, 0.4, 0.4, p=1.0), Grayscale())}
+
+
 def moco_v2(size: int = 224) -> dict[str, Chain]:
     """MoCo v2 (Chen et al., 2020; facebookresearch/moco, main_moco.py --aug-plus): Pillow's blur."""
     chain = _strong(RandomResizedCrop(size, (0.2, 1.0)))
@@ -99,6 +109,12 @@ def vicreg_cifar(size: int = 32) -> dict[str, Chain]:
     return {"view/1": chain, "view/2": chain}
 
 
+def supcon(size: int = 32) -> dict[str, Chain]:
+    """SupCon on CIFAR (Khosla et al., 2020; HobbitLong/SupContrast, main_supcon.py): "view/1" and "view/2", no blur."""
+    chain = (RandomResizedCrop(size, (0.2, 1.0)), HorizontalFlip(), ColorJitter(0.4, 0.4, 0.4, 0.1), Grayscale())
+    return {"view/1": chain, "view/2": chain}
+
+
 def sce_weak_strong(size: int = 32) -> dict[str, Chain]:
     """SCE on small images (Denize et al., 2023; CEA-LIST/SCE, two_crops_soft_and_strong_pil_contrastive_cifar10).
 
@@ -128,6 +144,18 @@ def sce_multicrop(size: int = 224) -> dict[str, Chain]:
     for number, (side, scale) in enumerate(SCE_LOCALS, start=1):
         crop = RandomResizedCrop(round(side * size / 224), scale)
         plan[f"local/{number}"] = (crop, *_byol_color(GaussianBlur(kernel=23, p=0.5)), Solarize())
+    return plan
+
+
+def ressl_multicrop(size: int = 224) -> dict[str, Chain]:
+    """ReSSL with five crops (Zheng et al., 2021; mingkai-zheng/ReSSL, augmentation.py): 224, 192, 160, 128 and 96.
+
+    "weak" for the momentum encoder as in `sce_weak_strong`, which is ReSSL's pair with one crop; "strong/1" to
+    "strong/5", largest first, with its strong changes. Sizes and scales are those that SCE took up.
+    """
+    plan = {"weak": sce_weak_strong(size)["weak"]}
+    for number, (side, scale) in enumerate(((224, (0.2, 1.0)), *SCE_LOCALS), start=1):
+        plan[f"strong/{number}"] = _strong(RandomResizedCrop(round(side * size / 224), scale))
     return plan
 
 
