@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -82,19 +82,25 @@ def until_finished(
     folder: RunFolder, write: Callable[[bool], None], *, say: Callable[[str], None], seconds: float = SECONDS
 ) -> None:
     """Calls `write` whenever there are new metrics, until the run has finished; Ctrl-C writes a last time."""
-    seen: int | None = None
     try:
-        while not folder.finished():
-            size = folder.metrics.stat().st_size if folder.metrics.exists() else 0
-            if size != seen:
-                write(True)
-                if seen is None:
-                    say("watching; open the report in a browser, it keeps itself up to date. Ctrl-C ends the watch")
-                seen = size
-            time.sleep(seconds)
+        for first in growths(folder, seconds):
+            write(True)
+            if first:
+                say("watching; open the report in a browser, it keeps itself up to date. Ctrl-C ends the watch")
     except KeyboardInterrupt:
         write(False)
         raise
+
+
+def growths(folder: RunFolder, seconds: float) -> Iterator[bool]:
+    """Once at the start and then whenever metrics.jsonl has grown, until the run has finished: is it the first time?"""
+    seen: int | None = None
+    while not folder.finished():
+        size = folder.metrics.stat().st_size if folder.metrics.exists() else 0
+        if size != seen:
+            yield seen is None
+            seen = size
+        time.sleep(seconds)
 
 
 def demand_writable(place: Path) -> None:
