@@ -65,12 +65,14 @@ def report(
 
 
 def _live(folder: RunFolder, place: Path, data: Any, line: Line) -> Callable[[bool], None]:
-    """Writes the page of a run that trains; its views are drawn once."""
+    """Writes the page of a run that trains; its views are drawn once, its length is learned once."""
     pictures: Album | None = None
+    steps: int | None = None
 
     def write(live: bool) -> None:
-        nonlocal pictures
-        now = told(folder, checked=False)
+        nonlocal pictures, steps
+        now = told(folder, checked=False, steps=steps)
+        steps = now.steps
         if pictures is None:
             pictures = album(now, data, most=MOST, device="cpu", line=line)
         write_atomic(place, page(now, pictures, live=live))
