@@ -5,7 +5,7 @@ import torch
 
 from lookalike.functional import soft_contrast
 from lookalike.functional.mixing import mixed_negatives, mixes
-from lookalike.functional.nearest import nearest_keys
+from lookalike.functional.neighbors import nearest_keys
 from methods.fixtures import KEY, keyed
 
 F64 = torch.float64

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from lookalike.functional.nearest import nearest_keys
+from lookalike.functional.neighbors import nearest_keys
 from lookalike.functional.similarity import unit
 from lookalike.functional.sweep import Swept
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from lookalike.functional.collectives import Group, gather_rows, global_mean
 from lookalike.functional.contrast import Target
 from lookalike.functional.in_batch import positions
-from lookalike.functional.nearest import nearest_keys
+from lookalike.functional.neighbors import nearest_keys
 from lookalike.functional.similarity import unit
 from lookalike.functional.sweep import sweep
 

@@ -3,14 +3,14 @@
 import pytest
 import torch
 
-from lookalike.functional.nearest import nearest_keys
+from lookalike.functional.neighbors import nearest_keys
 from methods.fixtures import keyed
 
 
 @pytest.mark.parametrize("entries", [1, 40, 2**22])
 @pytest.mark.parametrize("k", [1, 4, 35])
 def test_they_are_those_of_the_whole_matrix(k: int, entries: int, monkeypatch) -> None:
-    monkeypatch.setattr("lookalike.functional.nearest.ENTRIES", entries)
+    monkeypatch.setattr("lookalike.functional.neighbors.ENTRIES", entries)
     q, keys = keyed("q", 7), keyed("queue", 35)
     found, whole = nearest_keys(q, keys, k), (q @ keys.T).sort(1, descending=True)
     assert torch.equal(found.index, whole.indices[:, :k])
