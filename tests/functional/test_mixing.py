@@ -64,7 +64,7 @@ def test_each_query_has_negatives_of_its_own() -> None:
 
 def test_an_end_of_the_line_is_the_key_itself() -> None:
     q, keys, chances = keyed("q", 7), keyed("queue", 35), torch.rand(7, 8, 3, dtype=F64)
-    near, count = nearest_keys(q, keys, 4).index, torch.full((7, 1), 4)
+    near, count = nearest_keys(q, keys, 4).rows, torch.full((7, 1), 4)
     for share, column in ((1.0, 0), (0.0, 1)):
         chances[..., 2] = share
         picked = near.gather(1, (chances[..., column] * 4).long())
@@ -73,7 +73,7 @@ def test_an_end_of_the_line_is_the_key_itself() -> None:
 
 def test_mixing_with_the_query_is_harder_than_the_key_and_less_than_half_of_the_query() -> None:
     q, keys, chances = keyed("q", 7), keyed("queue", 35), torch.rand(7, 50, 3, dtype=F64)
-    near, count = nearest_keys(q, keys, 35).index, torch.full((7, 1), 35)
+    near, count = nearest_keys(q, keys, 35).rows, torch.full((7, 1), 35)
     h = mixes(q, keys, near, count, chances, 0)
     key = keys[near.gather(1, (chances[..., 1] * 35).long())]
     to_query, to_key, before = ((a * b).sum(2) for a, b in ((h, q[:, None]), (h, key), (q[:, None], key)))
@@ -83,7 +83,7 @@ def test_mixing_with_the_query_is_harder_than_the_key_and_less_than_half_of_the_
 
 def test_masked_keys_are_not_mixed() -> None:
     q, keys, chances = keyed("q", 7), keyed("queue", 35), torch.rand(7, 8, 3, dtype=F64)
-    mask = torch.zeros(7, 35, dtype=torch.bool).scatter_(1, nearest_keys(q, keys, 3).index, True)
+    mask = torch.zeros(7, 35, dtype=torch.bool).scatter_(1, nearest_keys(q, keys, 3).rows, True)
     found = mixed_negatives(q, keys, chances, pairs=5, hardest=4, temperature=0.2, mask=mask)
     for row in range(7):
         rest = keys[~mask[row]]

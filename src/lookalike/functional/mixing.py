@@ -47,7 +47,7 @@ def mixed_negatives(
         chunk = max(SCRATCH // max(chances_BS3.shape[1] * q_BD.shape[1] * q_BD.element_size(), 1), 1)
         for start in range(0, len(q_BD), chunk):
             part = slice(start, start + chunk)
-            h_cSD = mixes(q_BD[part], keys_ND, near.index[part], count_B1[part], chances_BS3[part], pairs)
+            h_cSD = mixes(q_BD[part], keys_ND, near.rows[part], count_B1[part], chances_BS3[part], pairs)
             logits_cS = torch.einsum("cd,csd->cs", q_BD[part] / temperature, h_cSD)
             seen.log_sum[part] = logits_cS.logsumexp(1)
             seen.mean[part] = torch.einsum("cs,csd->cd", logits_cS.softmax(1), h_cSD)
