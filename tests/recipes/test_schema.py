@@ -218,6 +218,7 @@ def test_sections_follow_the_signatures(table, names):
         "sce": (0.99, 0.99),
         "ressl": (0.999, 0.999),
         "ascl": (0.99, 0.99),
+        "mochi": (0.999, 0.999),
     }
     assert sections["moco"]["temperature"].default == 0.07
     assert all("encoder" not in fields for fields in sections.values())

@@ -15,7 +15,7 @@ from lookalike.recipes.build import seeded
 from lookalike.recipes.tables import METHODS
 
 PIXELS, FEATURES, OUT, HIDDEN, KEYS = 6, 5, 4, 8, 20
-CLASSES = 3
+CLASSES, IMAGES = 3, 64
 CLEAR = 362  # seed of a queue in which half precision finds the same nearest rows: NNCLR's loss jumps where it does not
 
 
@@ -52,8 +52,8 @@ def _part(name: str, parameter: inspect.Parameter, first: bool) -> nn.Module:
     if parameter.annotation in (Queue, Queue | None):
         return Queue(KEYS, OUT, seed=CLEAR)
     if parameter.annotation is Bank:
-        bank = Bank(KEYS, OUT)
-        bank.fill([(torch.arange(KEYS), Queue(KEYS, OUT, seed=1).rows())])
+        bank = Bank(IMAGES, OUT)
+        bank.fill([(torch.arange(IMAGES), Queue(IMAGES, OUT, seed=1).rows())])
         return bank
     raise ValueError(f"the self-test cannot make {parameter.name!r} of {name}: only networks, queues and banks")
 

@@ -8,6 +8,7 @@ from lookalike.methods.byol import BYOL
 from lookalike.methods.dcl import DCL
 from lookalike.methods.debiased import Debiased
 from lookalike.methods.method import Method
+from lookalike.methods.mochi import MoCHi
 from lookalike.methods.moco import MoCo
 from lookalike.methods.moco_v3 import MoCoV3
 from lookalike.methods.nnclr import NNCLR
@@ -36,6 +37,7 @@ METHODS: Mapping[str, type[Method]] = {
     "supcon": SupCon,
     "npid": NPID,
     "ascl": ASCL,
+    "mochi": MoCHi,
 }
 
 VIEWS: Mapping[str, Callable] = {
