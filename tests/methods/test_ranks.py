@@ -11,10 +11,19 @@ from lookalike.methods.method import Batch, Method
 from lookalike.methods.moco import MoCo
 from lookalike.methods.sce import SCE
 from lookalike.methods.simclr import SimCLR
-from lookalike.modules import Queue, mlp, with_batch_statistics
+from lookalike.methods.swav import SwAV
+from lookalike.modules import Prototypes, Queue, Rows, mlp, with_batch_statistics
 from methods.fixtures import Redraws, progress
 
-METHODS = ["simclr", "moco", "byol", "sce", "sce symmetric"]  # a method, or a method and what is special
+METHODS = [
+    "simclr",
+    "moco",
+    "byol",
+    "sce",
+    "sce symmetric",
+    "swav",
+    "swav queue",
+]  # a method, or a method and what is special
 VIEWS = ("view/1", "view/2")
 
 
@@ -28,8 +37,16 @@ def build(name: str) -> Method:
         "byol": lambda: BYOL(encoder, projector, predictor),
         "sce": lambda: SCE(encoder, projector, queue, predictor, shuffle=True),
         "sce symmetric": lambda: SCE(encoder, projector, queue, keys=VIEWS, queries=VIEWS),
+        "swav": lambda: SwAV(encoder, projector, Prototypes(9, 4)),
+        "swav queue": lambda: filled(SwAV(encoder, projector, Prototypes(9, 4), queue=Rows(20))),
     }[name]()
     return with_batch_statistics(method, "global").double()
+
+
+def filled(method: SwAV) -> SwAV:
+    assert method.queue is not None
+    method.queue.push(**{view: queue.rows() for view in method.codes for queue in [Queue(20, 4, seed=2)]})
+    return method
 
 
 def one_step(name: str, rows: int) -> dict[str, torch.Tensor]:

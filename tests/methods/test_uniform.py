@@ -11,6 +11,8 @@ from lookalike.methods.method import Method
 from lookalike.methods.moco import MoCo
 from lookalike.methods.sce import SCE
 from lookalike.methods.simclr import SimCLR
+from lookalike.methods.swav import SwAV
+from lookalike.modules import Prototypes
 from methods.fixtures import QUERY, batch, identity, queue_of
 
 ROWS, KEYS = 5, 7
@@ -52,3 +54,8 @@ def test_it_is_the_loss_of_images_that_look_alike(method: Method, expected: floa
 
 def test_a_loss_without_keys_has_none() -> None:
     assert BYOL(Alike(), identity(), identity()).uniform(ROWS) is None
+
+
+def test_a_loss_that_starts_where_it_would_collapse_to_has_none() -> None:
+    """SwAV's is near log K while prototypes are frozen, in good health too."""
+    assert SwAV(Alike(), identity(), Prototypes(9, 2)).uniform(ROWS) is None

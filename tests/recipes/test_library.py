@@ -62,6 +62,11 @@ OBJECTIVES = {
     "sce_cifar10": (200, 256, 32, 0.1, 4096, (0.99, 0.99)),
     "sce_small": (200, 256, 32, 0.1, 4096, (0.99, 0.99)),
     "sce_photos": (100, 256, 224, 0.1, 16384, (0.99, 1.0)),
+    "swav_imagenet": (400, 4096, 224, 0.1, 0, None),
+    "swav_imagenet_256": (200, 256, 224, 0.1, 3840, None),
+    "swav_imagenet_2x224": (400, 4096, 224, 0.1, 0, None),
+    "swav_small": (200, 256, 32, 0.1, 3840, None),
+    "swav_photos": (100, 256, 224, 0.1, 3840, None),
 }
 # recipe: rule, rate at the recipe's batch, weight decay, what is free of it, epochs of warm-up
 OPTIMIZERS = {
@@ -84,6 +89,11 @@ OPTIMIZERS = {
     "sce_cifar10": ("sgd", 0.06, 5e-4, "nothing", 5),
     "sce_small": ("sgd", 0.06, 5e-4, "nothing", 10),
     "sce_photos": ("sgd", 0.05, 1e-4, "nothing", 5),
+    "swav_imagenet": ("larc", 4.8, 1e-6, "nothing", 10),
+    "swav_imagenet_256": ("larc", 0.6, 1e-6, "nothing", 0),
+    "swav_imagenet_2x224": ("larc", 4.8, 1e-6, "nothing", 10),
+    "swav_small": ("sgd", 0.06, 5e-4, "nothing", 10),
+    "swav_photos": ("larc", 0.6, 1e-6, "nothing", 0),
 }
 # recipe: BatchNorm statistics of encoder and momentum encoder
 STATISTICS = {
@@ -109,6 +119,8 @@ HEADS = {
     "sce_imagenet": {"projector": [2048, 2048, 2048, 256], "predictor": [256, 4096, 256]},
     "sce_imagenet_multicrop": {"projector": [2048, 4096, 4096, 256], "predictor": [256, 4096, 256]},
     "sce_cifar10": {"projector": [512, 512, 128]},
+    "swav_imagenet": {"projector": [2048, 2048, 128]},
+    "swav_imagenet_256": {"projector": [2048, 2048, 128]},
 }
 
 
@@ -184,7 +196,7 @@ def test_a_twin_changes_sizes_only(name):
     whole = name.removesuffix("_smoke")
     assert raw["from"] == whole
     assert set(raw) <= {"from", "method", "views", "backbone", "optimizer", "epochs", "batch", "runtime", "saving"}
-    assert set(raw["method"]) <= {"projector", "predictor", "queue"}
+    assert set(raw["method"]) <= {"projector", "predictor", "queue", "queue_epoch", "prototypes", "frozen_steps"}
     assert raw["views"].keys() == {"size"}
     assert raw["backbone"] == {"name": "resnet18_quarter"}
     assert set(raw.get("optimizer", {})) <= {"warmup", "milestones"}
@@ -216,7 +228,8 @@ def test_the_optimizer_has_its_numbers(name):
     assert optimization.lars_rate == ("inside" if inside else "outside")
     epochs = load(name).epochs
     if warmup:
-        assert optimization.schedule(at(warmup / 2, epochs)) == pytest.approx(0.5)
+        start = load(name).optimizer.start
+        assert optimization.schedule(at(warmup / 2, epochs)) == pytest.approx((start + 1) / 2)
     assert optimization.schedule(at(warmup, epochs)) == pytest.approx(1.0)
 
 
@@ -244,6 +257,32 @@ def test_sce_weighs_relations_as_its_code_does():
     assert crops["queries"] == (*crops["keys"], "local/1", "local/2", "local/3", "local/4")
 
 
+def test_swav_has_the_rates_crops_and_frozen_steps_of_its_scripts():
+    """facebookresearch/swav, scripts: base_lr, start_warmup, final_lr, freeze_prototypes_niters."""
+    published = {
+        "swav_imagenet": (4.8, 0.3, 0.0048, 313, 6),
+        "swav_imagenet_256": (0.6, 0.6, 0.0006, 5005, 6),
+        "swav_imagenet_2x224": (4.8, 0.3, 0.0048, 313, 0),
+    }
+    for name, (rate, first, last, frozen, crops) in published.items():
+        recipe, method = load(name), load(name).model_dump()["method"]
+        optimization = build_optimization(recipe, refuse)
+        rates = [
+            optimization.rate * optimization.schedule(at(epoch, recipe.epochs)) for epoch in (0, 10, recipe.epochs)
+        ]
+        assert (rates[0], rates[2]) == (pytest.approx(first), pytest.approx(last))
+        assert rates[1] == pytest.approx(rate, rel=0.01)
+        assert (method["prototypes"], method["epsilon"], method["iterations"], method["queue_epoch"]) == (
+            3000,
+            0.05,
+            3,
+            15,
+        )
+        assert method["frozen_steps"] == frozen
+        assert method["views"] == tuple(build_views(recipe).plan)
+        assert len(method["views"]) == 2 + crops
+
+
 @pytest.mark.parametrize("name", HEADS)
 def test_heads_have_the_published_widths(name):
     recipe = load(name)
@@ -253,7 +292,7 @@ def test_heads_have_the_published_widths(name):
 
 
 def has_queue(recipe: Recipe) -> bool:
-    return "queue" in recipe.model_dump()["method"]
+    return bool(recipe.model_dump()["method"].get("queue"))
 
 
 @pytest.mark.parametrize(("name", "millions"), [("byol_imagenette", 11.2), ("sce_imagenet_multicrop", 23.5)])

@@ -22,6 +22,7 @@ from lookalike.transforms import (
     sce_pair,
     sce_weak_strong,
     simclr,
+    swav,
 )
 
 SMALL = {
@@ -34,8 +35,16 @@ SMALL = {
     "byol without blur": byol_pair(32, blur=False),
     "sce": sce_weak_strong(),
     "sce pair": sce_pair(32),
+    "swav": swav(32),
 }
-LARGE = {"simclr": simclr(), "moco v1": moco_v1(), "moco v2": moco_v2(), "byol": byol_pair(), "sce": sce_multicrop()}
+LARGE = {
+    "simclr": simclr(),
+    "moco v1": moco_v1(),
+    "moco v2": moco_v2(),
+    "byol": byol_pair(),
+    "sce": sce_multicrop(),
+    "swav": swav(),
+}
 
 
 def check(plan, images):
@@ -139,3 +148,25 @@ def test_sce_multicrop_shrinks_in_proportion():
     for name, chain in sce_multicrop(28).items():
         assert chain[0].scale == sce_multicrop()[name][0].scale
         assert chain[1:] == sce_multicrop()[name][1:]
+
+
+def test_swav_has_the_published_sizes_and_scales():
+    crops = {name: (c[0].size, c[0].scale, c[0].interpolation) for name, c in swav().items()}
+    assert [name for name in crops if name.startswith("global")] == ["global/1", "global/2"]
+    assert [name for name in crops if name.startswith("local")] == [f"local/{n}" for n in range(1, 7)]
+    assert {crops[f"global/{n}"] for n in (1, 2)} == {(224, (0.14, 1.0), "bilinear")}
+    assert {crops[f"local/{n}"] for n in range(1, 7)} == {(96, (0.05, 0.14), "bilinear")}
+    for chain in swav().values():
+        assert find(chain, ColorJitter) == ColorJitter(0.8, 0.8, 0.8, 0.2, p=0.8)
+        assert find(chain, GaussianBlur) == GaussianBlur((0.1, 2.0), kernel=None, p=0.5)
+
+
+def test_swav_without_local_views_is_the_baseline_of_two_crops():
+    assert {name: chain[0].scale for name, chain in swav(local_views=0).items()} == dict.fromkeys(
+        ("global/1", "global/2"), (0.08, 1.0)
+    )
+
+
+def test_local_views_shrink_in_proportion_or_have_the_size_they_are_given():
+    assert {chain[0].size for name, chain in swav(32).items() if "local" in name} == {14}
+    assert {chain[0].size for name, chain in swav(32, local_size=16).items() if "local" in name} == {16}

@@ -4,6 +4,7 @@ Each loop takes a method in fp64 and its views, runs the networks as the paper s
 nothing of `functional` is used. Gradient flows where the loop does not cut it.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -57,7 +58,22 @@ def sce(method: Any, views: Mapping[str, Tensor]) -> Tensor:
     return total / len(queries)
 
 
-LOOPS: Mapping[str, Loop] = {"simclr": simclr, "moco": moco, "byol": byol, "sce": sce}
+def swav(method: Any, views: Mapping[str, Tensor]) -> Tensor:
+    """Caron et al. 2020, equations 2 to 4: each view predicts the codes of the others; all views in one forward."""
+    pixels, count = torch.cat([views[view] for view in method.views]), len(method.views)
+    z = [direction(row) for row in method.projector(method.encoder(pixels))]
+    scores = [[(row * c).sum() for c in method.prototypes.weight] for row in z]
+    rows, total = len(z) // count, torch.zeros((), dtype=torch.float64)
+    for i, j in ((i, j) for i in range(len(method.codes)) for j in range(count) if i != j):
+        codes = balanced(scores[i * rows : (i + 1) * rows], method.epsilon, method.iterations)
+        for code, seen in zip(codes, scores[j * rows : (j + 1) * rows], strict=True):
+            total = total - sum(
+                q * share for q, share in zip(code, log_softmax([s / method.temperature for s in seen]), strict=True)
+            )
+    return total / rows / len(method.codes) / (count - 1)
+
+
+LOOPS: Mapping[str, Loop] = {"simclr": simclr, "moco": moco, "byol": byol, "sce": sce, "swav": swav}
 
 
 def direction(row: Tensor) -> Tensor:
@@ -67,10 +83,24 @@ def direction(row: Tensor) -> Tensor:
 
 def log_shares(row: Tensor, keys: Sequence[Tensor], temperature: float) -> list[Tensor]:
     """log of each key's share of the softmax over row . key / temperature."""
-    logits = [(row * key).sum() / temperature for key in keys]
+    return log_softmax([(row * key).sum() / temperature for key in keys])
+
+
+def log_softmax(logits: Sequence[Tensor]) -> list[Tensor]:
+    """log of each logit's share of the softmax."""
     top = max(logit.item() for logit in logits)
     log_sum = top + torch.stack([(logit - top).exp() for logit in logits]).sum().log()
     return [logit - log_sum for logit in logits]
+
+
+def balanced(scores: Sequence[Sequence[Tensor]], epsilon: float, iterations: int) -> list[list[float]]:
+    """Sinkhorn's codes, a row per sample: prototypes get equal weight, then samples, in turn."""
+    q = [[math.exp(score.item() / epsilon) for score in row] for row in scores]
+    for _ in range(iterations):
+        sums = [sum(column) for column in zip(*q, strict=True)]
+        q = [[value / of_prototype for value, of_prototype in zip(row, sums, strict=True)] for row in q]
+        q = [[value / sum(row) for value in row] for row in q]
+    return q
 
 
 def slow(network: Any, pixels: Tensor) -> Tensor:

@@ -10,11 +10,11 @@ from lookalike.functional import random
 from lookalike.functional.collectives import rank, world
 from lookalike.functional.schedules import Clock
 from lookalike.methods.method import Batch, Method, Progress
-from lookalike.modules import Queue, mlp, with_batch_statistics
+from lookalike.modules import Prototypes, Queue, mlp, with_batch_statistics
 from lookalike.recipes.build import seeded
 from lookalike.recipes.tables import METHODS
 
-PIXELS, FEATURES, OUT, HIDDEN, KEYS = 6, 5, 4, 8, 20
+PIXELS, FEATURES, OUT, HIDDEN, KEYS, DIRECTIONS = 6, 5, 4, 8, 20, 7
 
 
 class NothingElse:
@@ -30,7 +30,7 @@ class NothingElse:
 def tiny(name: str, seed: int = 0) -> Method:
     """The method with its defaults, small perceptrons as networks, and batch statistics over the global batch.
 
-    Raises ValueError where its constructor wants more than networks and a queue.
+    Raises ValueError where its constructor wants more than networks, a queue and prototypes.
     """
     cast, given = METHODS[name], dict[str, nn.Module]()
     with seeded("selftest", seed):
@@ -49,7 +49,9 @@ def _part(name: str, parameter: inspect.Parameter, first: bool) -> nn.Module:
         return mlp(FEATURES if first else OUT, [HIDDEN, OUT])
     if parameter.annotation is Queue:
         return Queue(KEYS, OUT, seed=1)
-    raise ValueError(f"the self-test cannot make {parameter.name!r} of {name}: only networks and queues")
+    if parameter.annotation is Prototypes:
+        return Prototypes(DIRECTIONS, OUT)
+    raise ValueError(f"the self-test cannot make {parameter.name!r} of {name}: only networks, queues and prototypes")
 
 
 def reads(method: Method) -> Sequence[str]:

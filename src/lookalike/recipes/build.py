@@ -15,7 +15,9 @@ from lookalike.methods.method import Method
 from lookalike.modules import (
     Encoder,
     MomentumEncoder,
+    Prototypes,
     Queue,
+    Rows,
     backbone,
     groups,
     groups_here,
@@ -138,12 +140,15 @@ def _shuffled_for_nothing(method: Method, copies: Sequence[nn.Module]) -> bool:
 
 
 def build_part(value: Any, dim: int, annotation: Any, recipe: Recipe, images: int, say: Callable[[str], None]) -> Any:
-    """A constructor's argument: a queue, a schedule, or the number itself."""
-    if annotation is Queue:
+    """A constructor's argument: a queue, prototypes, a schedule, or the number itself."""
+    if annotation in (Queue, Rows):
         most = max(recipe.batch, images // 2)
         if value > most:
             say(f"the queue of {value} is capped at {most}: more would hold keys of over half of the {images} images")
-        return Queue(min(value, most), dim, seed=recipe.seed)
+        rows = min(value, most)
+        return Queue(rows, dim, seed=recipe.seed) if annotation is Queue else Rows(rows)
+    if annotation is Prototypes:
+        return Prototypes(value, dim)
     if isinstance(value, Follow):
         return Constant(value.start) if value.start == value.end else Cosine(value.start, value.end)
     return value
@@ -156,12 +161,20 @@ def build_optimization(recipe: Recipe, say: Callable[[str], None] = lambda note:
     if warmup > recipe.epochs / 2:
         say(f"a warm-up of {warmup:g} epochs is too long for {recipe.epochs:g}: shortened to {recipe.epochs / 10:g}")
         warmup = recipe.epochs / 10
-    schedule: Schedule = Warmup(epochs=warmup, shape=section.shape, milestones=section.milestones, per=section.per)
+    schedule: Schedule = Warmup(
+        epochs=warmup,
+        start=section.start,
+        end=section.end,
+        shape=section.shape,
+        milestones=section.milestones,
+        per=section.per,
+    )
+    decay = section.weight_decay if section.final_decay is None else Cosine(section.weight_decay, section.final_decay)
     return Optimization(
         name=section.kind,
         rate=scaled(section.rate, recipe.batch),
         schedule=schedule,
-        weight_decay=section.weight_decay,
+        weight_decay=decay,
         momentum=section.momentum,
         nesterov=section.nesterov,
         betas=section.betas,

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from torch import nn
 
 from lookalike.functional.schedules import Clock, Constant, Cosine, Schedule
-from lookalike.modules import SHAPES, Queue
+from lookalike.modules import SHAPES, Prototypes, Queue, Rows
 from lookalike.recipes.mistakes import complaints, nearest, shown
 from lookalike.recipes.tables import METHODS, VIEWS
 
@@ -64,6 +64,8 @@ PARTS: dict[Any, Any] = {
     nn.Module: Head,
     nn.Module | None: Head | None,
     Queue: Annotated[int, Field(gt=0)],
+    Rows: Annotated[int, Field(ge=0)],
+    Prototypes: Annotated[int, Field(ge=2, le=LARGEST)],
     Schedule: Follow,
     Sequence[str]: tuple[str, ...],
 }
@@ -72,6 +74,12 @@ BOUNDS: dict[str, Any] = {
     "momentum_temperature": Field(gt=0),
     "coefficient": Field(ge=0, le=1),
     "size": Field(gt=0, le=4096),
+    "local_size": Field(gt=0, le=4096),
+    "local_views": Field(ge=0, le=64),
+    "epsilon": Field(gt=0),
+    "iterations": Field(gt=0, le=1000),
+    "queue_epoch": Field(ge=0, le=LARGEST),
+    "frozen_steps": Field(ge=0, le=MOST),
 }
 START = Clock(step=0, steps=1, epoch=0.0, epochs=1.0)
 END = Clock(step=1, steps=1, epoch=1.0, epochs=1.0)
@@ -101,6 +109,8 @@ class Optimizer(Section):
     scaling: Literal["none", "linear", "sqrt"] = "none"
     """linear: rate x batch / 256; sqrt: rate x sqrt(batch); none: the rate as it stands."""
     weight_decay: float = Field(default=0.0, ge=0, le=LARGEST)
+    final_decay: float | None = Field(default=None, ge=0, le=LARGEST)
+    """Weight decay at the end, reached by a cosine; null: it stays."""
     momentum: float = Field(default=0.9, ge=0, lt=1)
     """Of sgd, lars and larc."""
     nesterov: bool = False
@@ -114,7 +124,11 @@ class Optimizer(Section):
     clip: float | None = Field(default=None, gt=0)
     """Largest norm of the gradient; null: no limit."""
     warmup: float = Field(default=0.0, ge=0, le=LARGEST)
-    """Epochs of linear rise from zero."""
+    """Epochs of linear rise."""
+    start: float = Field(default=0.0, ge=0, le=1)
+    """Share of the rate at which the rise begins."""
+    end: float = Field(default=0.0, ge=0, le=1)
+    """Share of the rate at which the cosine ends."""
     shape: Literal["cosine", "steps", "constant"] = "cosine"
     milestones: tuple[float, ...] = ()
     """Epochs at which the rate falls to a tenth, with shape: steps."""
@@ -126,6 +140,8 @@ class Optimizer(Section):
         """A key that another choice makes idle is a mistake, not a detail; defaults may stand."""
         adaptive = self.kind in ("adam", "adamw")
         idle = {
+            "start": self.start > 0 and self.warmup == 0 and "has no effect without a warmup",
+            "end": self.end > 0 and self.shape != "cosine" and "has no effect without shape: cosine",
             "milestones": bool(self.milestones) and self.shape != "steps" and "has no effect without shape: steps",
             "lars_rate": self.lars_rate == "inside" and self.kind != "lars" and "has no effect without kind: lars",
             "momentum": self.momentum != 0.9 and adaptive and f"has no effect with kind: {self.kind}, which has betas",

@@ -7,13 +7,15 @@ from lookalike.methods.method import Method
 from lookalike.methods.moco import MoCo
 from lookalike.methods.sce import SCE
 from lookalike.methods.simclr import SimCLR
-from lookalike.transforms import plans
+from lookalike.methods.swav import SwAV
+from lookalike.transforms import multi_crop, plans
 
 METHODS: Mapping[str, type[Method]] = {
     "simclr": SimCLR,
     "moco": MoCo,
     "byol": BYOL,
     "sce": SCE,
+    "swav": SwAV,
 }
 
 VIEWS: Mapping[str, Callable] = {
@@ -26,4 +28,5 @@ VIEWS: Mapping[str, Callable] = {
     "sce_pair": plans.sce_pair,
     "sce_multicrop": plans.sce_multicrop,
     "digits": plans.digits,
+    "swav": multi_crop.swav,
 }

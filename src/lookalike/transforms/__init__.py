@@ -11,6 +11,7 @@ from lookalike.transforms.chain import (
     Resize,
     Solarize,
 )
+from lookalike.transforms.multi_crop import swav
 from lookalike.transforms.plans import (
     byol_pair,
     digits,
@@ -47,4 +48,5 @@ __all__ = [
     "sce_pair",
     "sce_weak_strong",
     "simclr",
+    "swav",
 ]
