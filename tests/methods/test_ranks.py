@@ -7,12 +7,13 @@ import torch.distributed as dist
 from lookalike import recipes
 from lookalike.functional.collectives import rank, world
 from lookalike.methods.byol import BYOL
+from lookalike.methods.dino import DINO
 from lookalike.methods.method import Batch, Method
 from lookalike.methods.moco import MoCo
 from lookalike.methods.sce import SCE
 from lookalike.methods.simclr import SimCLR
 from lookalike.methods.swav import SwAV
-from lookalike.modules import Prototypes, Queue, Rows, mlp, with_batch_statistics
+from lookalike.modules import NormedPrototypes, Prototypes, Queue, Rows, mlp, with_batch_statistics
 from methods.fixtures import Redraws, progress
 
 METHODS = [
@@ -23,6 +24,7 @@ METHODS = [
     "sce symmetric",
     "swav",
     "swav queue",
+    "dino",
 ]  # a method, or a method and what is special
 VIEWS = ("view/1", "view/2")
 
@@ -38,6 +40,7 @@ def build(name: str) -> Method:
         "sce": lambda: SCE(encoder, projector, queue, predictor, shuffle=True),
         "sce symmetric": lambda: SCE(encoder, projector, queue, keys=VIEWS, queries=VIEWS),
         "swav": lambda: SwAV(encoder, projector, Prototypes(9, 4)),
+        "dino": lambda: DINO(encoder, projector, NormedPrototypes(9, 4, learned_length=True)),
         "swav queue": lambda: filled(SwAV(encoder, projector, Prototypes(9, 4), queue=Rows(20))),
     }[name]()
     return with_batch_statistics(method, "global").double()

@@ -7,12 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from lookalike.methods.byol import BYOL
+from lookalike.methods.dino import DINO
 from lookalike.methods.method import Method
 from lookalike.methods.moco import MoCo
 from lookalike.methods.sce import SCE
 from lookalike.methods.simclr import SimCLR
 from lookalike.methods.swav import SwAV
-from lookalike.modules import Prototypes
+from lookalike.modules import NormedPrototypes, Prototypes
 from methods.fixtures import QUERY, batch, identity, queue_of
 
 ROWS, KEYS = 5, 7
@@ -57,5 +58,6 @@ def test_a_loss_without_keys_has_none() -> None:
 
 
 def test_a_loss_that_starts_where_it_would_collapse_to_has_none() -> None:
-    """SwAV's is near log K while prototypes are frozen, in good health too."""
+    """SwAV's and DINO's are near log K while prototypes are frozen, in good health too."""
     assert SwAV(Alike(), identity(), Prototypes(9, 2)).uniform(ROWS) is None
+    assert DINO(Alike(), identity(), NormedPrototypes(9, 2)).uniform(ROWS) is None

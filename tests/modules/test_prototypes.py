@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+from torch import nn
 
-from lookalike.modules import Prototypes
+from lookalike.modules import NormedPrototypes, Prototypes
 
 
 def test_scores_by_loops() -> None:
@@ -45,3 +46,32 @@ def test_scores_are_full_precision_under_autocast() -> None:
 def test_fewer_than_two_are_refused() -> None:
     with pytest.raises(ValueError, match="1 prototypes tell nothing apart"):
         Prototypes(1, 4)
+
+
+def test_normed_prototypes_score_by_direction_times_length() -> None:
+    """torch's own weight normalization of a linear layer, values and gradients."""
+    z = torch.randn(5, 4, dtype=torch.float64)
+    mine = NormedPrototypes(3, 4, learned_length=True).double()
+    theirs = nn.utils.parametrizations.weight_norm(nn.Linear(4, 3, bias=False, dtype=torch.float64))
+    with torch.no_grad():
+        mine.length.copy_(torch.tensor([[1.0], [2.0], [0.5]]))
+        theirs.parametrizations.weight.original0.copy_(mine.length)
+        theirs.parametrizations.weight.original1.copy_(mine.weight)
+    torch.testing.assert_close(mine(z), theirs(z))
+    mine(z).square().sum().backward()
+    theirs(z).square().sum().backward()
+    torch.testing.assert_close(mine.length.grad, theirs.parametrizations.weight.original0.grad)
+    torch.testing.assert_close(mine.weight.grad, theirs.parametrizations.weight.original1.grad)
+
+
+def test_normed_prototypes_have_length_one_unless_it_is_learned() -> None:
+    fixed = NormedPrototypes(3, 4)
+    assert not fixed.length.requires_grad
+    assert torch.equal(fixed.length, torch.ones(3, 1))
+    with torch.no_grad():
+        before = fixed(torch.eye(4))
+        fixed.weight.mul_(7.0)
+    torch.testing.assert_close(fixed(torch.eye(4)), before)
+    torch.testing.assert_close(before.norm(dim=0), torch.ones(3))
+    with pytest.raises(ValueError, match="1 prototypes tell nothing apart"):
+        NormedPrototypes(1, 4)

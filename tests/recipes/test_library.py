@@ -27,7 +27,7 @@ from lookalike.recipes import (
     view_size,
 )
 from lookalike.recipes.build import build_heads
-from lookalike.recipes.schema import Head
+from lookalike.recipes.parts import Head
 from lookalike.training.checkpoint import Checkpoints
 from lookalike.training.journal import Journal
 from lookalike.training.loop import Training, train
@@ -67,6 +67,11 @@ OBJECTIVES = {
     "swav_imagenet_2x224": (400, 4096, 224, 0.1, 0, None),
     "swav_small": (200, 256, 32, 0.1, 3840, None),
     "swav_photos": (100, 256, 224, 0.1, 3840, None),
+    "dino_imagenet": (100, 512, 224, 0.1, None, (0.996, 1.0)),
+    "dino_imagenet_300": (300, 1024, 224, 0.1, None, (0.996, 1.0)),
+    "dino_imagenet_resnet50": (100, 512, 224, 0.1, None, (0.996, 1.0)),
+    "dino_small": (200, 256, 32, 0.1, None, (0.99, 1.0)),
+    "dino_photos": (100, 256, 224, 0.1, None, (0.9995, 1.0)),
 }
 # recipe: rule, rate at the recipe's batch, weight decay, what is free of it, epochs of warm-up
 OPTIMIZERS = {
@@ -94,6 +99,11 @@ OPTIMIZERS = {
     "swav_imagenet_2x224": ("larc", 4.8, 1e-6, "nothing", 10),
     "swav_small": ("sgd", 0.06, 5e-4, "nothing", 10),
     "swav_photos": ("larc", 0.6, 1e-6, "nothing", 0),
+    "dino_imagenet": ("adamw", 1e-3, 0.04, "one_dimensional", 10),
+    "dino_imagenet_300": ("adamw", 2e-3, 0.04, "one_dimensional", 10),
+    "dino_imagenet_resnet50": ("sgd", 0.06, 1e-4, "one_dimensional", 10),
+    "dino_small": ("sgd", 0.06, 5e-4, "one_dimensional", 10),
+    "dino_photos": ("sgd", 0.03, 1e-4, "one_dimensional", 10),
 }
 # recipe: BatchNorm statistics of encoder and momentum encoder
 STATISTICS = {
@@ -121,6 +131,8 @@ HEADS = {
     "sce_cifar10": {"projector": [512, 512, 128]},
     "swav_imagenet": {"projector": [2048, 2048, 128]},
     "swav_imagenet_256": {"projector": [2048, 2048, 128]},
+    "dino_imagenet": {"projector": [384, 2048, 2048, 256]},
+    "dino_imagenet_resnet50": {"projector": [2048, 2048, 2048, 256]},
 }
 
 
@@ -223,7 +235,8 @@ def test_the_optimizer_has_its_numbers(name):
     rule, rate, decay, free, warmup = OPTIMIZERS[name]
     optimization = build_optimization(load(name), refuse)
     assert (optimization.name, optimization.no_decay, optimization.momentum) == (rule, free, 0.9)
-    assert (optimization.rate, optimization.weight_decay) == (pytest.approx(rate), decay)
+    first = optimization.weight_decay(at(0, 1)) if callable(optimization.weight_decay) else optimization.weight_decay
+    assert (optimization.rate, first) == (pytest.approx(rate), pytest.approx(decay))
     inside = rule == "lars" and name.startswith("simclr")  # google-research/simclr; all others outside
     assert optimization.lars_rate == ("inside" if inside else "outside")
     epochs = load(name).epochs
@@ -283,11 +296,33 @@ def test_swav_has_the_rates_crops_and_frozen_steps_of_its_scripts():
         assert len(method["views"]) == 2 + crops
 
 
+def test_dino_has_the_schedules_and_crops_of_its_code():
+    """facebookresearch/dino, the defaults of main_dino.py and the commands of its README."""
+    for name, learned, late, epochs in (
+        ("dino_imagenet", False, 0.04, 100),
+        ("dino_imagenet_300", True, 0.07, 300),
+        ("dino_imagenet_resnet50", False, 0.04, 100),
+    ):
+        recipe, method = load(name), load(name).model_dump()["method"]
+        rule = build_optimization(recipe, refuse)
+        assert rule.rate * rule.schedule(at(epochs, epochs)) == pytest.approx(1e-6, rel=1e-3)
+        assert (rule.clip, rule.clip_per) == (3.0, "tensor")
+        if name != "dino_imagenet_resnet50":
+            assert [rule.weight_decay(at(epoch, epochs)) for epoch in (0, epochs)] == pytest.approx([0.04, 0.4])
+            assert recipe.backbone.drop_path == 0.1
+        assert method["prototypes"] == {"count": 65536, "learned_length": learned}
+        assert (method["teacher_temperature"]["start"], method["teacher_temperature"]["end"]) == (0.04, late)
+        assert (method["center_momentum"], method["frozen_epochs"]) == (0.9, 1)
+        assert method["student_views"] == tuple(build_views(recipe).plan)
+        assert len(method["student_views"]) == 10
+
+
 @pytest.mark.parametrize("name", HEADS)
 def test_heads_have_the_published_widths(name):
     recipe = load(name)
     sections = {key: value for key, value in recipe.method if isinstance(value, Head)}
-    heads = build_heads(sections, {"resnet50": 2048, "resnet18": 512}[recipe.backbone.name])
+    dims = {"resnet50": 2048, "resnet18": 512, "vit_small_patch16_224": 384}
+    heads = build_heads(sections, dims[recipe.backbone.name])
     assert {head: widths(layers) for head, layers in heads.items()} == HEADS[name]
 
 

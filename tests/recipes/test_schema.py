@@ -84,6 +84,7 @@ def test_where_no_key_is_near_the_section_says_what_it_has():
     [
         ("sgd", "milestones", [5], "has no effect without shape: steps"),
         ("sgd", "lars_rate", "inside", "has no effect without kind: lars"),
+        ("sgd", "clip_per", "tensor", "has no effect without clip"),
         ("sgd", "start", 0.1, "has no effect without a warmup"),
         ("adamw", "momentum", 0.8, "has no effect with kind: adamw, which has betas"),
         ("lars", "nesterov", True, "has no effect without kind: sgd"),

@@ -14,6 +14,7 @@ from lookalike.transforms import (
     Views,
     byol_pair,
     digits,
+    dino,
     eval_chain,
     moco_cifar,
     moco_v1,
@@ -36,6 +37,7 @@ SMALL = {
     "sce": sce_weak_strong(),
     "sce pair": sce_pair(32),
     "swav": swav(32),
+    "dino": dino(32),
 }
 LARGE = {
     "simclr": simclr(),
@@ -44,6 +46,7 @@ LARGE = {
     "byol": byol_pair(),
     "sce": sce_multicrop(),
     "swav": swav(),
+    "dino": dino(),
 }
 
 
@@ -159,6 +162,21 @@ def test_swav_has_the_published_sizes_and_scales():
     for chain in swav().values():
         assert find(chain, ColorJitter) == ColorJitter(0.8, 0.8, 0.8, 0.2, p=0.8)
         assert find(chain, GaussianBlur) == GaussianBlur((0.1, 2.0), kernel=None, p=0.5)
+
+
+def test_dino_has_the_published_sizes_scales_and_blurs():
+    plan = dino()
+    crops = {name: (c[0].size, c[0].scale, c[0].interpolation) for name, c in plan.items()}
+    assert list(crops) == ["global/1", "global/2", *(f"local/{n}" for n in range(1, 9))]
+    assert crops["global/1"] == crops["global/2"] == (224, (0.4, 1.0), "bicubic")
+    assert {crops[f"local/{n}"] for n in range(1, 9)} == {(96, (0.05, 0.4), "bicubic")}
+    blurs = {name: find(chain, GaussianBlur) for name, chain in plan.items()}
+    assert {(blur.sigma, blur.kernel) for blur in blurs.values()} == {((0.1, 2.0), None)}
+    assert [blurs[name].p for name in ("global/1", "global/2", "local/1")] == [1.0, 0.1, 0.5]
+    assert [name for name, chain in plan.items() if find(chain, Solarize)] == ["global/2"]
+    assert {find(chain, ColorJitter) for chain in plan.values()} == {ColorJitter(0.4, 0.4, 0.2, 0.1, p=0.8)}
+    for_resnets = dino(low=0.14, local_high=0.14)
+    assert (for_resnets["global/2"][0].scale, for_resnets["local/8"][0].scale) == ((0.14, 1.0), (0.05, 0.14))
 
 
 def test_swav_without_local_views_is_the_baseline_of_two_crops():

@@ -73,7 +73,35 @@ def swav(method: Any, views: Mapping[str, Tensor]) -> Tensor:
     return total / rows / len(method.codes) / (count - 1)
 
 
-LOOPS: Mapping[str, Loop] = {"simclr": simclr, "moco": moco, "byol": byol, "sce": sce, "swav": swav}
+def dino(method: Any, views: Mapping[str, Tensor]) -> Tensor:
+    """Caron et al. 2021, equations 2 to 4, before the center has moved; all views in one forward."""
+    student = torch.cat([views[view] for view in method.student_views])
+    teacher = torch.cat([views[view] for view in method.teacher_views])
+    s = against_directions(method.projector(method.encoder(student)), method.prototypes.weight)
+    (slow_weight,) = (p for p in method.teacher_prototypes.parameters() if p.shape == method.prototypes.weight.shape)
+    t = against_directions(slow(method.teacher, teacher), slow_weight)
+    rows, total = len(views["global/1"]), torch.zeros((), dtype=torch.float64)
+    sharp = method.teacher_temperature.end
+    pairs = [(i, j) for i in range(len(method.teacher_views)) for j in range(len(method.student_views)) if i != j]
+    for i, j in pairs:
+        for b in range(rows):
+            target = [
+                share.exp().item()
+                for share in log_softmax([(x - c) / sharp for x, c in zip(t[i * rows + b], method.center, strict=True)])
+            ]
+            shares = log_softmax([x / method.temperature for x in s[j * rows + b]])
+            total = total - sum(q * share for q, share in zip(target, shares, strict=True))
+    return total / rows / len(pairs)
+
+
+LOOPS: Mapping[str, Loop] = {
+    "simclr": simclr,
+    "moco": moco,
+    "byol": byol,
+    "sce": sce,
+    "swav": swav,
+    "dino": dino,
+}
 
 
 def direction(row: Tensor) -> Tensor:
@@ -91,6 +119,11 @@ def log_softmax(logits: Sequence[Tensor]) -> list[Tensor]:
     top = max(logit.item() for logit in logits)
     log_sum = top + torch.stack([(logit - top).exp() for logit in logits]).sum().log()
     return [logit - log_sum for logit in logits]
+
+
+def against_directions(rows: Tensor, weight: Tensor) -> list[list[Tensor]]:
+    """Cosine of each row with each row of a weight."""
+    return [[(direction(row) * direction(c)).sum() for c in weight] for row in rows]
 
 
 def balanced(scores: Sequence[Sequence[Tensor]], epsilon: float, iterations: int) -> list[list[float]]:

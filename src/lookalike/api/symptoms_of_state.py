@@ -12,7 +12,7 @@ from lookalike.api.symptoms import Finding
 from lookalike.methods.method import Method
 from lookalike.modules import MomentumEncoder, Queue
 from lookalike.recipes import Recipe
-from lookalike.recipes.schema import Follow
+from lookalike.recipes.parts import Follow
 from lookalike.training.checkpoint import Checkpoint
 
 # our choice, all of them

@@ -10,7 +10,7 @@ from lookalike.functional import random
 from lookalike.functional.collectives import rank, world
 from lookalike.functional.schedules import Clock
 from lookalike.methods.method import Batch, Method, Progress
-from lookalike.modules import Prototypes, Queue, mlp, with_batch_statistics
+from lookalike.modules import NormedPrototypes, Prototypes, Queue, mlp, with_batch_statistics
 from lookalike.recipes.build import seeded
 from lookalike.recipes.tables import METHODS
 
@@ -49,8 +49,8 @@ def _part(name: str, parameter: inspect.Parameter, first: bool) -> nn.Module:
         return mlp(FEATURES if first else OUT, [HIDDEN, OUT])
     if parameter.annotation is Queue:
         return Queue(KEYS, OUT, seed=1)
-    if parameter.annotation is Prototypes:
-        return Prototypes(DIRECTIONS, OUT)
+    if parameter.annotation in (Prototypes, NormedPrototypes):
+        return parameter.annotation(DIRECTIONS, OUT)
     raise ValueError(f"the self-test cannot make {parameter.name!r} of {name}: only networks, queues and prototypes")
 
 

@@ -13,7 +13,7 @@ from lookalike.modules.batch_statistics import (
 )
 from lookalike.modules.heads import SHAPES, Shape, head, mlp
 from lookalike.modules.momentum import MomentumEncoder
-from lookalike.modules.prototypes import Prototypes
+from lookalike.modules.prototypes import NormedPrototypes, Prototypes
 from lookalike.modules.queue import Column, Queue, Rows
 from lookalike.modules.weights import load_weights
 
@@ -25,6 +25,7 @@ __all__ = [
     "Column",
     "Encoder",
     "MomentumEncoder",
+    "NormedPrototypes",
     "Prototypes",
     "Queue",
     "Rows",

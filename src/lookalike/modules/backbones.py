@@ -56,6 +56,7 @@ def backbone(
     channels: int = 3,
     keep_pool: bool = False,
     zero_init_last: bool | None = None,
+    drop_path: float = 0.0,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
 ) -> Encoder:
@@ -71,6 +72,7 @@ def backbone(
     Other families have no small stem. A ViT is built for image_size and interpolates its positions for other sizes.
     zero_init_last: whether the last BatchNorm scale of a ResNet's blocks starts at 0 (None: timm's choice, yes; BYOL's
     authors report that it hurts large networks).
+    drop_path: the chance to skip a residual branch of the last block, less in those before (stochastic depth).
     mean and std: ImageNet's for 3 channels, otherwise their average for each channel.
     Raises ValueError for an unknown name, with the nearest ones, and for what a family cannot do.
     """
@@ -81,6 +83,8 @@ def backbone(
         arguments["zero_init_last"] = zero_init_last
     elif zero_init_last:
         raise ValueError(f"zero_init_last is for ResNets, and {name!r} is none: leave it out")
+    if drop_path > 0:
+        arguments["drop_path_rate"] = drop_path
     size = image_size or (32 if small else None)
     body = _network(name, family, small, size, keep_pool, arguments)
     mean, std = mean or _per_channel(IMAGENET_MEAN, channels), std or _per_channel(IMAGENET_STD, channels)

@@ -38,3 +38,27 @@ class Prototypes(nn.Module):
 
     def extra_repr(self) -> str:
         return f"count={self.count}, dim={self.dim}"
+
+
+class NormedPrototypes(nn.Module):
+    """Scores of an embedding with K directions, z . c / |c|, times lengths that are 1 or learned: DINO's last layer.
+
+    A linear layer under weight normalization (Caron et al. 2021; facebookresearch/dino, DINOHead): gradient passes
+    through the division, and the lengths of `weight` are free. learned_length=True is norm_last_layer=False there.
+    Computed in float32 under autocast too. Raises ValueError for fewer than two prototypes.
+    """
+
+    def __init__(self, count: int, dim: int, *, learned_length: bool = False) -> None:
+        super().__init__()
+        if count < 2:
+            raise ValueError(f"{count} prototypes tell nothing apart: give at least 2")
+        self.count, self.dim = count, dim
+        self.weight = nn.Parameter(nn.Linear(dim, count, bias=False).weight.detach())
+        self.length = nn.Parameter(torch.ones(count, 1), requires_grad=learned_length)
+
+    def forward(self, z_BD: Float[Tensor, "B D"]) -> Float[Tensor, "B K"]:
+        with torch.autocast(z_BD.device.type, enabled=False):
+            return z_BD.to(self.weight.dtype) @ (self.length * functional.normalize(self.weight, dim=1)).T
+
+    def extra_repr(self) -> str:
+        return f"count={self.count}, dim={self.dim}, learned_length={self.length.requires_grad}"

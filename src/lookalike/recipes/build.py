@@ -10,11 +10,12 @@ from torch import nn
 
 from lookalike.functional import random
 from lookalike.functional.collectives import world
-from lookalike.functional.schedules import Constant, Cosine, Schedule, Warmup
+from lookalike.functional.schedules import Constant, Cosine, Ramp, Schedule, Warmup
 from lookalike.methods.method import Method
 from lookalike.modules import (
     Encoder,
     MomentumEncoder,
+    NormedPrototypes,
     Prototypes,
     Queue,
     Rows,
@@ -24,7 +25,8 @@ from lookalike.modules import (
     head,
     with_batch_statistics,
 )
-from lookalike.recipes.schema import Backbone, Follow, Head, Recipe, RecipeError, Section
+from lookalike.recipes.parts import Follow, Head, LastLayer, Rise, Section
+from lookalike.recipes.schema import Backbone, Recipe, RecipeError
 from lookalike.recipes.tables import METHODS, VIEWS
 from lookalike.training.optimizers import Optimization, linear_scaled, sqrt_scaled
 from lookalike.transforms import RandomResizedCrop, Views
@@ -54,6 +56,7 @@ def build_encoder(section: Backbone, *, channels: int, size: int, seed: int) -> 
                 image_size=size,
                 channels=channels,
                 zero_init_last=section.zero_init_last,
+                drop_path=section.drop_path,
             )
         except ValueError as error:
             raise RecipeError(f"backbone.name: {error}") from None
@@ -151,6 +154,10 @@ def build_part(value: Any, dim: int, annotation: Any, recipe: Recipe, images: in
         return Prototypes(value, dim)
     if isinstance(value, Follow):
         return Constant(value.start) if value.start == value.end else Cosine(value.start, value.end)
+    if isinstance(value, Rise):
+        return Ramp(value.start, value.end, value.epochs)
+    if isinstance(value, LastLayer):
+        return NormedPrototypes(value.count, dim, learned_length=value.learned_length)
     return value
 
 
@@ -181,6 +188,7 @@ def build_optimization(recipe: Recipe, say: Callable[[str], None] = lambda note:
         no_decay=section.no_decay,
         lars_rate=section.lars_rate,
         clip=section.clip,
+        clip_per=section.clip_per,
     )
 
 

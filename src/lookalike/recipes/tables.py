@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from lookalike.methods.byol import BYOL
+from lookalike.methods.dino import DINO
 from lookalike.methods.method import Method
 from lookalike.methods.moco import MoCo
 from lookalike.methods.sce import SCE
@@ -16,6 +17,7 @@ METHODS: Mapping[str, type[Method]] = {
     "byol": BYOL,
     "sce": SCE,
     "swav": SwAV,
+    "dino": DINO,
 }
 
 VIEWS: Mapping[str, Callable] = {
@@ -29,4 +31,5 @@ VIEWS: Mapping[str, Callable] = {
     "sce_multicrop": plans.sce_multicrop,
     "digits": plans.digits,
     "swav": multi_crop.swav,
+    "dino": multi_crop.dino,
 }

@@ -11,7 +11,7 @@ from lookalike.transforms.chain import (
     Resize,
     Solarize,
 )
-from lookalike.transforms.multi_crop import swav
+from lookalike.transforms.multi_crop import dino, swav
 from lookalike.transforms.plans import (
     byol_pair,
     digits,
@@ -40,6 +40,7 @@ __all__ = [
     "Views",
     "byol_pair",
     "digits",
+    "dino",
     "eval_chain",
     "moco_cifar",
     "moco_v1",

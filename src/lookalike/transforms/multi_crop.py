@@ -7,6 +7,7 @@ from lookalike.transforms.chain import (
     Grayscale,
     HorizontalFlip,
     RandomResizedCrop,
+    Solarize,
 )
 
 GLOBAL, LOCAL = 224, 96  # pixels of the papers' views; other sizes keep the proportion
@@ -23,6 +24,29 @@ def swav(size: int = 224, local_views: int = 6, local_size: int | None = None) -
     plan: dict[str, Chain] = {f"global/{n}": (RandomResizedCrop(size, wide), *changes) for n in (1, 2)}
     crop = RandomResizedCrop(local_size or _local(size), (0.05, 0.14))
     return plan | {f"local/{n}": (crop, *changes) for n in range(1, local_views + 1)}
+
+
+def dino(
+    size: int = 224,
+    local_views: int = 8,
+    local_size: int | None = None,
+    low: float = 0.4,
+    local_high: float = 0.4,
+) -> dict[str, Chain]:
+    """DINO (Caron et al., 2021; facebookresearch/dino, main_dino.py): BYOL's pair with Pillow's blur, and local views.
+
+    "global/1" blurred, "global/2" solarized: crops of `low` to 100 % of the area; "local/1" ...: 5 % to `local_high`,
+    blurred half of the time. For ResNets low=0.14 and local_high=0.14, without local views low=0.14 (official README).
+    local_size: 96 pixels at 224, and in proportion, if None; a ViT needs a multiple of its patch.
+    """
+    color: Chain = (HorizontalFlip(), ColorJitter(0.4, 0.4, 0.2, 0.1), Grayscale())
+    crop = RandomResizedCrop(size, (low, 1.0), interpolation="bicubic")
+    small = RandomResizedCrop(local_size or _local(size), (0.05, local_high), interpolation="bicubic")
+    plan: dict[str, Chain] = {
+        "global/1": (crop, *color, GaussianBlur(p=1.0)),
+        "global/2": (crop, *color, GaussianBlur(p=0.1), Solarize(p=0.2)),
+    }
+    return plan | {f"local/{n}": (small, *color, GaussianBlur(p=0.5)) for n in range(1, local_views + 1)}
 
 
 def _local(size: int) -> int:
