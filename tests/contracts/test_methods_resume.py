@@ -36,6 +36,7 @@ NARROW = {  # more changes to <method>_small, where a method needs them
     "byol": ["method.predictor.hidden=32", "method.predictor.out=16"],
     "sce": ["method.queue=24", "backbone.momentum_statistics=split:4"],
     "dino": ["method.prototypes=12", "method.teacher_temperature={start: 0.03, end: 0.04, epochs: 2}"],
+    "relicv2": ["method.others=3", "method.small_views=[small/1]", "views.small=1", "views.masked=0.3"],
     "swav": ["method.prototypes=12", "method.queue=24", "method.queue_epoch=0.5", "method.frozen_steps=5"],
 }
 PER_EPOCH, STEPS = 8, 32  # 64 images in batches of 8, 4 epochs

@@ -10,6 +10,7 @@ from lookalike.methods.byol import BYOL
 from lookalike.methods.dino import DINO
 from lookalike.methods.method import Batch, Method
 from lookalike.methods.moco import MoCo
+from lookalike.methods.relicv2 import ReLICv2
 from lookalike.methods.sce import SCE
 from lookalike.methods.simclr import SimCLR
 from lookalike.methods.swav import SwAV
@@ -25,6 +26,7 @@ METHODS = [
     "swav",
     "swav queue",
     "dino",
+    "relicv2",
 ]  # a method, or a method and what is special
 VIEWS = ("view/1", "view/2")
 
@@ -41,6 +43,7 @@ def build(name: str) -> Method:
         "sce symmetric": lambda: SCE(encoder, projector, queue, keys=VIEWS, queries=VIEWS),
         "swav": lambda: SwAV(encoder, projector, Prototypes(9, 4)),
         "dino": lambda: DINO(encoder, projector, NormedPrototypes(9, 4, learned_length=True)),
+        "relicv2": lambda: ReLICv2(encoder, projector, others=3),
         "swav queue": lambda: filled(SwAV(encoder, projector, Prototypes(9, 4), queue=Rows(20))),
     }[name]()
     return with_batch_statistics(method, "global").double()

@@ -10,6 +10,7 @@ from lookalike.methods.byol import BYOL
 from lookalike.methods.dino import DINO
 from lookalike.methods.method import Method
 from lookalike.methods.moco import MoCo
+from lookalike.methods.relicv2 import ReLICv2
 from lookalike.methods.sce import SCE
 from lookalike.methods.simclr import SimCLR
 from lookalike.methods.swav import SwAV
@@ -42,6 +43,9 @@ def queue():
         (MoCo(Alike(), identity(), queue()), math.log(1 + KEYS)),
         (MoCo(Alike(), identity(), queue(), symmetric=True), 2 * math.log(1 + KEYS)),
         (SCE(Alike(), identity(), queue()), math.log(1 + KEYS)),
+        (ReLICv2(Alike(), identity(), others=3), math.log(4)),
+        (ReLICv2(Alike(), identity(), others=10), math.log(ROWS)),
+        (ReLICv2(Alike(), identity(), others=None), math.log(ROWS)),
         (SCE(Alike(), identity(), queue(), coefficient=0.2, mask_positive="official"), math.log(1 + KEYS)),
     ],
 )

@@ -72,6 +72,9 @@ OBJECTIVES = {
     "dino_imagenet_resnet50": (100, 512, 224, 0.1, None, (0.996, 1.0)),
     "dino_small": (200, 256, 32, 0.1, None, (0.99, 1.0)),
     "dino_photos": (100, 256, 224, 0.1, None, (0.9995, 1.0)),
+    "relicv2_imagenet": (1000, 4096, 224, 0.2, None, (0.996, 1.0)),
+    "relicv2_small": (200, 256, 32, 0.2, None, (0.99, 1.0)),
+    "relicv2_photos": (100, 256, 224, 0.2, None, (0.99, 1.0)),
 }
 # recipe: rule, rate at the recipe's batch, weight decay, what is free of it, epochs of warm-up
 OPTIMIZERS = {
@@ -104,6 +107,9 @@ OPTIMIZERS = {
     "dino_imagenet_resnet50": ("sgd", 0.06, 1e-4, "one_dimensional", 10),
     "dino_small": ("sgd", 0.06, 5e-4, "one_dimensional", 10),
     "dino_photos": ("sgd", 0.03, 1e-4, "one_dimensional", 10),
+    "relicv2_imagenet": ("lars", 4.8, 1e-6, "bias_and_norm", 10),
+    "relicv2_small": ("sgd", 0.06, 5e-4, "nothing", 10),
+    "relicv2_photos": ("lars", 0.45, 1e-6, "bias_and_norm", 10),
 }
 # recipe: BatchNorm statistics of encoder and momentum encoder
 STATISTICS = {

@@ -10,6 +10,7 @@ from lookalike.transforms import (
     GaussianBlur,
     HorizontalFlip,
     RandomResizedCrop,
+    RemoveBackground,
     Solarize,
     Views,
     byol_pair,
@@ -19,6 +20,7 @@ from lookalike.transforms import (
     moco_cifar,
     moco_v1,
     moco_v2,
+    relicv2,
     sce_multicrop,
     sce_pair,
     sce_weak_strong,
@@ -38,6 +40,7 @@ SMALL = {
     "sce pair": sce_pair(32),
     "swav": swav(32),
     "dino": dino(32),
+    "relicv2": relicv2(32, masked=0.0),
 }
 LARGE = {
     "simclr": simclr(),
@@ -188,3 +191,16 @@ def test_swav_without_local_views_is_the_baseline_of_two_crops():
 def test_local_views_shrink_in_proportion_or_have_the_size_they_are_given():
     assert {chain[0].size for name, chain in swav(32).items() if "local" in name} == {14}
     assert {chain[0].size for name, chain in swav(32, local_size=16).items() if "local" in name} == {16}
+
+
+def test_relicv2_takes_the_background_away_from_large_views_alone():
+    plan = relicv2()
+    assert list(plan) == ["large/1", "large/2", "large/3", "large/4", "small/1", "small/2"]
+    assert [name for name, chain in plan.items() if chain[0] == RemoveBackground(0.1)] == list(plan)[:4]
+    byol = byol_pair()
+    for number, chain in enumerate(plan.values()):
+        if number < 4:
+            assert chain[2:] == byol[f"view/{1 + number % 2}"][1:]
+        assert find(chain, RandomResizedCrop).scale == ((0.14, 1.0) if number < 4 else (0.05, 0.14))
+        assert bool(find(chain, Solarize)) == bool(number % 2)
+    assert not any(find(chain, RemoveBackground) for chain in relicv2(masked=0.0).values())

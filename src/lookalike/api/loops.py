@@ -11,6 +11,8 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
+from lookalike.api.tiny import moment
+
 Loop: TypeAlias = Callable[[Any, Mapping[str, Tensor]], Tensor]
 
 
@@ -94,6 +96,28 @@ def dino(method: Any, views: Mapping[str, Tensor]) -> Tensor:
     return total / rows / len(pairs)
 
 
+def relicv2(method: Any, views: Mapping[str, Tensor]) -> Tensor:
+    """Tomasev et al. 2022: -log p of the own image, and the divergence from the p of the views swapped."""
+    large, sizes = method.large_views, {view: len(views[view]) for view in method.views}
+    joined = method.projector(method.encoder(torch.cat([views[view] for view in method.views])))
+    slowly = slow(method.target, torch.cat([views[view] for view in large]))
+    o = dict(zip(method.views, joined.split([sizes[view] for view in method.views]), strict=True))
+    t = dict(zip(large, slowly.split([sizes[view] for view in large]), strict=True))
+    rows, total = sizes[large[0]], torch.zeros((), dtype=torch.float64)
+    drawn = torch.randperm(rows - 1, generator=moment(0).generator("others")).tolist()[: method.others]
+    for one, m in method.pairs:
+        swapped = (m, one) if one in large else (large[(large.index(m) + 1) % len(large)], m)
+        for i in range(rows):
+            places = [i, *((i + 1 + ahead) % rows for ahead in drawn)]
+            p, q = (
+                log_shares(direction(o[a][i]), [direction(t[b][j]) for j in places], method.temperature)
+                for a, b in ((one, m), swapped)
+            )
+            held = sum(x.exp().item() * x.item() for x in p)
+            total = total - p[0] + method.invariance * (held - sum(x.exp() * y for x, y in zip(p, q, strict=True)))
+    return total / rows / len(method.pairs)
+
+
 LOOPS: Mapping[str, Loop] = {
     "simclr": simclr,
     "moco": moco,
@@ -101,6 +125,7 @@ LOOPS: Mapping[str, Loop] = {
     "sce": sce,
     "swav": swav,
     "dino": dino,
+    "relicv2": relicv2,
 }
 
 

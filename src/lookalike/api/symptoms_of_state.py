@@ -59,6 +59,9 @@ def _queue(name: str, key: str, saves: Sequence[Checkpoint], start: Tensor | Non
     now = last.tensors.get(key)
     if now is None or last.step == 0:
         return None
+    filled = last.tensors.get(f"method/{name}.count")
+    if filled is not None and int(filled) < len(now):  # SwAV's queue begins late, and empty
+        return None
     earlier = [(save.step, save.tensors[key]) for save in saves[:-1] if key in save.tensors]
     earlier += [] if start is None else [(0, start)]
     same = [step for step, rows in earlier if torch.equal(now, rows)]

@@ -6,6 +6,7 @@ from lookalike.methods.byol import BYOL
 from lookalike.methods.dino import DINO
 from lookalike.methods.method import Method
 from lookalike.methods.moco import MoCo
+from lookalike.methods.relicv2 import ReLICv2
 from lookalike.methods.sce import SCE
 from lookalike.methods.simclr import SimCLR
 from lookalike.methods.swav import SwAV
@@ -18,6 +19,7 @@ METHODS: Mapping[str, type[Method]] = {
     "sce": SCE,
     "swav": SwAV,
     "dino": DINO,
+    "relicv2": ReLICv2,
 }
 
 VIEWS: Mapping[str, Callable] = {
@@ -32,4 +34,5 @@ VIEWS: Mapping[str, Callable] = {
     "digits": plans.digits,
     "swav": multi_crop.swav,
     "dino": multi_crop.dino,
+    "relicv2": multi_crop.relicv2,
 }

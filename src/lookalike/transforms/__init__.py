@@ -1,5 +1,6 @@
 """Views of images: plans as data, parameters per sample, pixels in batches."""
 
+from lookalike.transforms.background import RemoveBackground, salient
 from lookalike.transforms.chain import (
     CenterCrop,
     Chain,
@@ -11,7 +12,7 @@ from lookalike.transforms.chain import (
     Resize,
     Solarize,
 )
-from lookalike.transforms.multi_crop import dino, swav
+from lookalike.transforms.multi_crop import dino, relicv2, swav
 from lookalike.transforms.plans import (
     byol_pair,
     digits,
@@ -35,6 +36,7 @@ __all__ = [
     "HorizontalFlip",
     "Parameters",
     "RandomResizedCrop",
+    "RemoveBackground",
     "Resize",
     "Solarize",
     "Views",
@@ -45,6 +47,8 @@ __all__ = [
     "moco_cifar",
     "moco_v1",
     "moco_v2",
+    "relicv2",
+    "salient",
     "sce_multicrop",
     "sce_pair",
     "sce_weak_strong",

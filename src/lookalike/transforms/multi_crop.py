@@ -1,5 +1,6 @@
 """Multi-crop plans: two global views, and smaller local views of small parts of the image."""
 
+from lookalike.transforms.background import RemoveBackground
 from lookalike.transforms.chain import (
     Chain,
     ColorJitter,
@@ -9,6 +10,7 @@ from lookalike.transforms.chain import (
     RandomResizedCrop,
     Solarize,
 )
+from lookalike.transforms.plans import blur_taps
 
 GLOBAL, LOCAL = 224, 96  # pixels of the papers' views; other sizes keep the proportion
 
@@ -47,6 +49,33 @@ def dino(
         "global/2": (crop, *color, GaussianBlur(p=0.1), Solarize(p=0.2)),
     }
     return plan | {f"local/{n}": (small, *color, GaussianBlur(p=0.5)) for n in range(1, local_views + 1)}
+
+
+def relicv2(
+    size: int = 224,
+    large: int = 4,
+    small: int = 2,
+    small_size: int | None = None,
+    masked: float = 0.1,
+) -> dict[str, Chain]:
+    """ReLICv2 (Tomasev et al., 2022): "large/1" ... of 14 to 100 % of the area, "small/1" ... of 5 to 14 %.
+
+    Colors of BYOL's pair in turn (google-deepmind/relicv2 holds that configuration). Large views lose their background
+    with the chance `masked`. Numbers and shares of views, that chance, and the colors of small views are our choice.
+    """
+    color: Chain = (HorizontalFlip(), ColorJitter(0.4, 0.4, 0.2, 0.1), Grayscale())
+    side, plan = small_size or _local(size), dict[str, Chain]()
+    for name, count, pixels, share in (
+        ("large", large, size, (0.14, 1.0)),
+        ("small", small, side, (0.05, 0.14)),
+    ):
+        before: Chain = (RemoveBackground(masked),) if name == "large" and masked > 0 else ()
+        crop = RandomResizedCrop(pixels, share, interpolation="bicubic")
+        taps = blur_taps(pixels)
+        first = (*before, crop, *color, GaussianBlur(kernel=taps, p=1.0))
+        second = (*before, crop, *color, GaussianBlur(kernel=taps, p=0.1), Solarize())
+        plan |= {f"{name}/{n}": first if n % 2 else second for n in range(1, count + 1)}
+    return plan
 
 
 def _local(size: int) -> int:
