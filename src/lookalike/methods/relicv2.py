@@ -96,7 +96,7 @@ class ReLICv2(Method):
         if len(position_B) < 2:
             raise ValueError("a batch of one image has no others to tell it from: use a larger batch")
         drawn = torch.randperm(len(position_B) - 1, generator=batch.progress.generator("others"))[: self.others]
-        ahead_N = torch.cat([drawn.new_zeros(1), drawn + 1]).to(position_B.device)
+        ahead_N = torch.cat([drawn.new_zeros(1), drawn + 1]).to(position_B)
         own_b = (position_B == batch.position[:, None]).int().argmax(1)
         return (own_b[:, None] + ahead_N) % len(position_B)
 
