@@ -11,12 +11,15 @@ if TYPE_CHECKING:
         dry_run,
         embed,
         evaluate,
+        export,
         list_methods,
         list_recipes,
         pretrain,
         profile,
+        report,
         resume,
         selftest,
+        views,
     )
 
 __all__ = [
@@ -26,13 +29,16 @@ __all__ = [
     "dry_run",
     "embed",
     "evaluate",
+    "export",
     "functional",
     "list_methods",
     "list_recipes",
     "pretrain",
     "profile",
+    "report",
     "resume",
     "selftest",
+    "views",
 ]
 
 

@@ -83,7 +83,7 @@ def test_what_became_of_the_files(own_run) -> None:
     assert set(found) == {"lost manifest", "changed weights", "skipped images"}
     assert "its fingerprint differs" in found["changed weights"]
     assert (
-        "2 images of 64 (3.12%) could not be read, the first 'a\\n3.jpg' (it is cut short)" in found["skipped images"]
+        "2 of 64 images (3.12%) could not be read, the first 'a\\n3.jpg' (it is cut short)" in found["skipped images"]
     )
 
 
@@ -93,7 +93,7 @@ def test_the_error_that_stopped_a_run_is_in_its_log(tmp_path) -> None:
     text = mistake("pretrain", tmp_path / "photos", *words)
     found = findings(tmp_path / "run")
     assert found["stopped by an error"] == f"{text}."
-    assert found["skipped images"].startswith("1 images of 64 (1.56%) could not be read, the first 007.png")
+    assert found["skipped images"].startswith("1 of 64 images (1.56%) could not be read, the first 007.png")
     assert asked(tmp_path / "run")[-1] == f"next: lookalike pretrain --resume {tmp_path / 'run'}"
 
 

@@ -188,3 +188,11 @@ def test_a_failed_start_can_be_tried_again_with_the_same_folder():
 @pytest.mark.parametrize("device", ["mps", "meta", "xla"])
 def test_a_device_that_is_not_there_is_a_sentence(photos, device):
     assert "which this machine does not have" in mistake("pretrain", photos, *TINY, f"runtime.device={device}")
+
+
+def test_two_folders(photos, labelled):
+    text = mistake("pretrain", photos, labelled)
+    assert text == (
+        f"one set of images is learned from, and two were given, {photos} and {labelled}: move them into one folder, "
+        "or give a text file with one path a line"
+    )

@@ -125,3 +125,20 @@ def test_loss_that_is_not_finite_stops_and_keeps_a_good_checkpoint(photos):
     assert kept is not None
     assert all(tensor.isfinite().all() for tensor in kept.tensors.values() if tensor.is_floating_point())
     assert kept.step + int(found[1]) == int(found[2])  # nothing was saved since, and nothing good was lost
+
+
+def test_curves_for_tensorboard_are_those_of_an_unbroken_run(finished, unfinished):
+    accumulators = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_accumulator", reason="needs lookalike[log]"
+    )
+    recipe = unfinished / "recipe.yaml"
+    recipe.write_text(recipe.read_text().replace("log_to: null", "log_to: tensorboard"))
+    said = lookalike("pretrain", "--resume", unfinished)
+    assert said.code == 0, said.err
+    curves = accumulators.EventAccumulator(str(unfinished / "tensorboard")).Reload()
+    rows = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
+    losses = [
+        (row["step"], pytest.approx(row["loss"], rel=1e-6)) for row in rows if "loss" in row and not row.get("probe")
+    ]
+    assert [(event.step, event.value) for event in curves.Scalars("loss")] == losses
+    assert len(losses) == 8

@@ -19,7 +19,7 @@ from lookalike.training.checkpoint import Checkpoints
 from lookalike.training.loop import train
 from lookalike.training.progress import Line
 
-METHODS = list(recipes.METHODS)
+METHODS = recipes.METHODS
 SMALL = [
     "views.size=16",
     "batch=8",
@@ -34,10 +34,15 @@ SMALL = [
 NARROW = {  # more changes to <method>_small, where a method needs them
     "moco": ["method.queue=24", "backbone.statistics=split:4"],
     "byol": ["method.predictor.hidden=32", "method.predictor.out=16"],
+    "ascl": ["method.queue=24", "backbone.statistics=split:4"],
+    "ressl": ["method.queue=24", "backbone.statistics=split:4"],
     "sce": ["method.queue=24", "backbone.momentum_statistics=split:4"],
     "dino": ["method.prototypes=12", "method.teacher_temperature={start: 0.03, end: 0.04, epochs: 2}"],
     "relicv2": ["method.others=3", "method.small_views=[small/1]", "views.small=1", "views.masked=0.3"],
     "swav": ["method.prototypes=12", "method.queue=24", "method.queue_epoch=0.5", "method.frozen_steps=5"],
+    "moco_v3": ["method.predictor.hidden=32", "method.predictor.out=16"],
+    "nnclr": ["method.queue=24", "method.predictor.hidden=32", "method.predictor.out=16"],
+    "simsiam": ["method.predictor.hidden=32", "method.predictor.out=16"],
 }
 PER_EPOCH, STEPS = 8, 32  # 64 images in batches of 8, 4 epochs
 # after the first step, within an epoch, the last of an epoch, the first of the next, and one drawn by lot
@@ -50,6 +55,8 @@ def write_images(folder: Path) -> Path:
     for number in range(64):
         pixels = torch.randint(256, (20, 24, 3), generator=random.generator("image", number), dtype=torch.uint8)
         Image.fromarray(pixels.numpy()).save(folder / f"{number}.png")
+    rows = "".join(f"{number}.png,{number % 3}\n" for number in range(64))
+    (folder.parent / "labels.csv").write_text("name,label\n" + rows)
     return folder
 
 
@@ -64,7 +71,8 @@ def go(
     """Trains from where the folder stands; the last checkpoint's tensors and the losses by step."""
     overrides = [*SMALL, *NARROW.get(method, []), f"runtime.precision={precision}", f"runtime.workers={workers}"]
     recipe = load(f"{method}_bench", [*overrides, "method.projector.hidden=32", "method.projector.out=16"])
-    job = Job(folder=RunFolder(folder), recipe=recipe, source=open_source(str(images)))
+    labels = str(images.parent / "labels.csv") if METHODS[method].unlabeled else None  # for those that learn from them
+    job = Job(folder=RunFolder(folder), recipe=recipe, source=open_source(str(images)), label_spec=labels)
     if not RunFolder(folder).begun():
         RunFolder(folder).begin(recipe, dict.fromkeys(("data", "images", "identity", "init", "labels", "versions")))
     with Line(quiet=True) as line:

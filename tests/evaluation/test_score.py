@@ -5,8 +5,9 @@ from dataclasses import replace
 from math import comb
 
 import pytest
+import torch
 
-from lookalike.evaluation import Protocol, Score, compare, interval
+from lookalike.evaluation import Protocol, Score, compare, interval, mean_interval
 
 
 def knn_score(value: float = 0.494, **changes) -> Score:
@@ -67,6 +68,29 @@ def test_the_dict_is_flat_json_with_every_field():
         "epochs": 2.0,
         "backbone": "ab" * 16,
     }
+
+
+def test_what_a_probe_found_is_shown_and_may_differ():
+    one, other = knn_score(found={"penalty": 10**-2.5, "without": 3}), knn_score(found={"penalty": 1.0})
+    assert one.line().endswith("10000/10000 images, seed 0, penalty=0.003162, without=3)")
+    assert one.as_dict()["found"]["penalty"] == 10**-2.5
+    assert compare(one, other) == 0
+
+
+def test_the_interval_of_a_mean_closed_form():
+    # values 0 and 1 half and half: deviation 1/2, so 1.959964 / 2 / sqrt(100) on each side
+    values = torch.tensor([0.0, 1.0] * 50, dtype=torch.float64)
+    assert mean_interval(values) == (pytest.approx(0.5 - 0.0979982), pytest.approx(0.5 + 0.0979982))
+    assert mean_interval(torch.ones(5, dtype=torch.float64)) == (1, 1)
+    assert mean_interval(torch.tensor([0.0, 0.0, 1.0]).double())[0] == 0
+
+
+@pytest.mark.parametrize("interval", [(0.4, 0.6), None])
+def test_a_score_comes_back_from_json(interval):
+    score = knn_score(0.494, epochs=50.0, backbone="a", interval=interval, found={"penalty": 0.1})
+    assert Score.from_dict(json.loads(json.dumps(score.as_dict()))) == score
+    with pytest.raises(KeyError):
+        Score.from_dict({"name": "knn", "value": 0.5})
 
 
 def test_models_are_compared_under_one_protocol():

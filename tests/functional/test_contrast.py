@@ -7,8 +7,9 @@ import jaxtyping
 import pytest
 import torch
 
-from lookalike.functional import byol_distance, contrast, soft_contrast, unit
+from lookalike.functional import byol_distance, contrast, relations, soft_contrast, unit
 from lookalike.functional.collectives import global_mean, rank, world
+from lookalike.functional.sweep import sweep
 
 F64 = torch.float64
 # the two-dimensional example of the tests: q, k and a queue of two
@@ -462,9 +463,38 @@ class TestMistakes:
         finally:
             jaxtyping.config.update("jaxtyping_disable", False)
 
+    def test_a_target_besides_a_teacher(self):
+        given = problem(3, 5, 4)
+        target = relations(given["teacher"], given["keys"], temperature=0.07)
+        with pytest.raises(ValueError, match="it replaces both"):
+            soft_contrast(rows(3, 4), target=target, **given)
+
     def test_a_mask_over_the_positive(self):
         with pytest.raises(ValueError, match="hides the positive"):
             contrast(rows(1, 4), rows(5, 4), torch.tensor([2]), temperature=0.1, mask=torch.ones(1, 5).bool())
+
+
+@pytest.mark.parametrize("positive", [True, False])
+def test_a_target_made_before_is_that_of_the_teacher(positive):
+    q_BD, given = rows(6, 8), problem()
+    target = relations(given["teacher"], given["keys"], temperature=given["teacher_temperature"])
+    whole = soft_contrast(q_BD, mix=0.0, positive_in_denominator=positive, **given)
+    bare = {name: given[name] for name in ("keys", "temperature") + ("positive",) * positive}
+    found = soft_contrast(q_BD, target=target, positive_in_denominator=positive, **bare)
+    assert torch.equal(found.loss, whole.loss)
+    assert torch.equal(found.target_entropy, whole.target_entropy)
+
+
+def test_candidates_beside_the_keys_are_keys():
+    """A sweep over the first forty keys, given beside the other twenty-three."""
+    q_BD, given = rows(6, 8).requires_grad_(), problem() | METHODS["sce"]
+    target = relations(given["teacher"], given["keys"], temperature=0.07)
+    common = {"positive": given["positive"], "temperature": 0.2, "target": target}
+    whole = soft_contrast(q_BD, keys=given["keys"], **common)
+    beside = sweep(q_BD.detach() / 0.2, given["keys"][:40])
+    parted = soft_contrast(q_BD, keys=given["keys"][40:], beside=beside, **common)
+    torch.testing.assert_close(parted, whole, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(gradient(parted.loss, q_BD), gradient(whole.loss, q_BD), rtol=1e-12, atol=1e-12)
 
 
 def on_a_rank(q_BD: torch.Tensor, arguments: dict[str, Any]) -> list[torch.Tensor]:

@@ -1,18 +1,13 @@
 """Documentation stays true: quoted lines and named files exist, numbers have a file, commands are those that run."""
 
-import ast
-import inspect
+import importlib
 import re
-import shlex
 from pathlib import Path
 
 import pytest
-import torch
 from sources import PACKAGE, REPOSITORY
-from typer.main import get_command
 
 import lookalike
-from lookalike.cli.shell import application
 from lookalike.recipes.tables import METHODS
 
 PAGES = sorted(page for page in (REPOSITORY / "docs" / "methods").glob("*.md") if page.stem != "README")
@@ -26,20 +21,9 @@ SECTIONS = (
     "Deviations",
     "Our numbers",
 )
+PACKAGES = ("api", "functional", "modules", "transforms", "data", "evaluation", "recipes")
 README = (REPOSITORY / "README.md").read_text()
 
-
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.+?)^```", README, re.MULTILINE | re.DOTALL)
-
-
-SHELL_LINES = [line for block in blocks("bash") for line in block.splitlines() if "lookalike " in line]
-PYTHON_CALLS = [
-    ast.unparse(call)
-    for block in blocks("python")
-    for call in ast.walk(ast.parse(block))
-    if isinstance(call, ast.Call) and re.fullmatch(r"(la|run)\.\w+", ast.unparse(call.func))
-]
 SET_UP = ("pip install -e '.[demo]' && lookalike demo", "pip install -e '.[test]' && pytest")
 
 
@@ -89,6 +73,30 @@ def test_named_files_exist(document):
     assert missing_files(document.read_text(), document.parent, REPOSITORY) == []
 
 
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(REPOSITORY).as_posix())
+def test_anchors_exist(document):
+    assert missing_anchors(document) == []
+
+
+def test_every_page_is_in_the_navigation():
+    listed = re.findall(r"^ +- (?:[\w ]+: )?(\S+\.md)$", (REPOSITORY / "mkdocs.yml").read_text(), re.MULTILINE)
+    pages = [page.relative_to(REPOSITORY / "docs").as_posix() for page in (REPOSITORY / "docs").rglob("*.md")]
+    assert sorted(listed) == sorted(pages)
+
+
+def test_the_reference_holds_all_public_names():
+    text, told = (REPOSITORY / "docs" / "reference.md").read_text(), list[str]()
+    packages = re.findall(r"^## (lookalike\S*)\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
+    assert {package for package, _ in packages} == {"lookalike", *(f"lookalike.{name}" for name in PACKAGES)}
+    for package, section in packages:
+        module = importlib.import_module(package)
+        paths = [path.rpartition(".") for path in re.findall(r"^::: (\S+)$", section, re.MULTILINE)]
+        assert sorted(name for *_, name in paths) == sorted({*module.__all__} - {*told, "functional"})
+        found = [getattr(importlib.import_module(home), name) for home, _, name in paths]
+        assert all(one is getattr(module, name) for one, (*_, name) in zip(found, paths, strict=True))
+        told += module.__all__ if package == "lookalike" else []
+
+
 def test_decisions_are_numbered_and_listed():
     files = sorted(path.name for path in (REPOSITORY / "docs" / "decisions").glob("[0-9]*.md"))
     index = (REPOSITORY / "docs" / "decisions" / "README.md").read_text()
@@ -98,30 +106,6 @@ def test_decisions_are_numbered_and_listed():
 
 def test_the_set_up_commands_are_in_the_readme():
     assert [command for command in SET_UP if command not in README.splitlines()] == []
-
-
-@pytest.mark.parametrize("line", SHELL_LINES)
-def test_a_shell_line_of_the_readme_is_understood(line):
-    words = shlex.split(line, comments=True)
-    verb, *arguments = words[words.index("lookalike") + 1 :]
-    get_command(application()).commands[verb].make_context(verb, arguments).close()
-
-
-@pytest.mark.parametrize("call", PYTHON_CALLS)
-def test_a_python_call_of_the_readme_has_its_arguments(call):
-    tree = ast.parse(call, mode="eval").body
-    holder, verb = ast.unparse(tree.func).split(".")
-    function = {"la": lookalike, "run": lookalike.Run}[holder]
-    self = [None] if holder == "run" else []
-    given = {keyword.arg: None for keyword in tree.keywords}
-    inspect.signature(getattr(function, verb)).bind(*self, *tree.args, **given)
-
-
-def test_the_example_of_parts_that_work_alone_runs():
-    (example,) = (block for block in blocks("python") if "Queue(" in block)
-    names: dict = {}
-    exec(example, names)
-    assert torch.equal(names["queue"].rows()[:32], names["k"])
 
 
 def test_continuous_integration_runs_the_test_command_of_the_readme():
@@ -154,6 +138,13 @@ def test_a_missing_file_is_found(tmp_path):
     assert missing_files("`docs/a.md`, `docs/NNNN-title.md`, `docs/x.md`, [a](docs/a.md#top)", tmp_path, tmp_path) == []
     assert missing_files("`docs/b.md`", tmp_path, tmp_path) == ["docs/b.md"]
     assert missing_files("[b](b.md)", tmp_path, tmp_path) == ["b.md"]
+
+
+def test_a_missing_anchor_is_found(tmp_path):
+    (tmp_path / "a.md").write_text("# What `x` is, in 3 words\n```bash\n# no heading\n```\n[up](#what-x-is-in-3-words)")
+    (tmp_path / "b.md").write_text("[a](a.md#what-x-is-in-3-words) [a](a.md#no-heading) [b](#b) [c](c.txt#d)")
+    assert missing_anchors(tmp_path / "a.md") == []
+    assert missing_anchors(tmp_path / "b.md") == ["a.md#no-heading", "#b"]
 
 
 def section(text: str, title: str) -> str:
@@ -194,3 +185,17 @@ def missing_files(text: str, folder: Path, root: Path) -> list[str]:
     patterns = re.compile(r"NNNN|(^|[/_])x\.")
     lost = [link for link in links if link and not (folder / link).exists()]
     return lost + [name for name in named if not patterns.search(name) and not (root / name).exists()]
+
+
+def missing_anchors(document: Path) -> list[str]:
+    """Links to a heading that its page does not have."""
+    links = re.findall(r"\]\(([^):\s#]*)#([^)\s]+)\)", document.read_text())
+    pages = [(document.parent / page if page else document, page, anchor) for page, anchor in links]
+    return [f"{page}#{anchor}" for path, page, anchor in pages if path.suffix == ".md" and anchor not in anchors(path)]
+
+
+def anchors(page: Path) -> set[str]:
+    """What links to the headings of a page end in."""
+    bare = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.+)$", bare, re.MULTILINE)
+    return {re.sub(r"\s+", "-", re.sub(r"[^\w\s-]", "", heading.lower()).strip()) for heading in headings}

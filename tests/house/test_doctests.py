@@ -7,6 +7,7 @@ import pytest
 
 PARTS = [
     "evaluation.knn",
+    "evaluation.linear",
     "functional.contrast",
     "functional.ema",
     "functional.in_batch",

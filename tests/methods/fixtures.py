@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from lookalike.functional import random
 from lookalike.functional.schedules import Clock
 from lookalike.methods.method import Batch, Progress
 from lookalike.modules import Queue
@@ -29,10 +30,10 @@ def progress(step: int = 0, steps: int = 100, updated: bool = False) -> Progress
     return Progress(phase=clock, run=clock, seed=0, updated=updated)
 
 
-def batch(views: Mapping[str, Tensor]) -> Batch:
+def batch(views: Mapping[str, Tensor], step: int = 0, labels: Tensor | None = None) -> Batch:
     rows = len(next(iter(views.values())))
     order = torch.arange(rows)
-    return Batch(views=views, index=order, position=order, progress=progress(), redraw=Redraws())
+    return Batch(views=views, index=order, position=order, progress=progress(step), redraw=Redraws(), labels=labels)
 
 
 def identity(dim: int = 2) -> nn.Linear:
@@ -40,6 +41,23 @@ def identity(dim: int = 2) -> nn.Linear:
     layer = nn.Linear(dim, dim, bias=False, dtype=torch.float64)
     nn.init.eye_(layer.weight)
     return layer
+
+
+def waves(rows: int = 8, dim: int = 5) -> tuple[Tensor, Tensor]:
+    """Two views by a formula that any program can evaluate: what official losses made of them is written in tests."""
+    i, j = torch.arange(rows, dtype=torch.float64)[:, None], torch.arange(dim, dtype=torch.float64)[None]
+    one = torch.sin(1 + 3 * i + 5 * j + 0.1 * i * j)
+    return one.clone().requires_grad_(), (one + 0.5 * torch.cos(1 + 2 * i * j + i)).requires_grad_()
+
+
+def rolled(x_BD: Tensor) -> Tensor:
+    """A prediction that differs from its input, by a formula: the neighboring column, and a little of its own."""
+    return x_BD.roll(1, 1) + 0.3 * x_BD
+
+
+def keyed(name: str, rows: int) -> Tensor:
+    """Unit rows of six numbers, the same on every machine: what the authors' code was run on too."""
+    return nn.functional.normalize(random.normal(random.key("reference", name), torch.arange(rows), 6), dim=1)
 
 
 def queue_of(rows: Tensor) -> Queue:

@@ -6,18 +6,29 @@ import torch.distributed as dist
 
 from lookalike import recipes
 from lookalike.functional.collectives import rank, world
+from lookalike.methods.ascl import ASCL
+from lookalike.methods.barlow_twins import BarlowTwins
 from lookalike.methods.byol import BYOL
+from lookalike.methods.dcl import DCL
+from lookalike.methods.debiased import Debiased
 from lookalike.methods.dino import DINO
 from lookalike.methods.method import Batch, Method
 from lookalike.methods.moco import MoCo
+from lookalike.methods.moco_v3 import MoCoV3
+from lookalike.methods.nnclr import NNCLR
+from lookalike.methods.npid import NPID
 from lookalike.methods.relicv2 import ReLICv2
+from lookalike.methods.ressl import ReSSL
 from lookalike.methods.sce import SCE
 from lookalike.methods.simclr import SimCLR
+from lookalike.methods.simsiam import SimSiam
+from lookalike.methods.supcon import SupCon
 from lookalike.methods.swav import SwAV
-from lookalike.modules import NormedPrototypes, Prototypes, Queue, Rows, mlp, with_batch_statistics
+from lookalike.methods.vicreg import VICReg
+from lookalike.modules import Bank, NormedPrototypes, Prototypes, Queue, Rows, mlp, with_batch_statistics
 from methods.fixtures import Redraws, progress
 
-METHODS = [
+METHODS = [  # a method, or a method and what is special
     "simclr",
     "moco",
     "byol",
@@ -27,14 +38,32 @@ METHODS = [
     "swav queue",
     "dino",
     "relicv2",
-]  # a method, or a method and what is special
+    "simsiam",
+    "barlow_twins",
+    "barlow_twins hsic",
+    "vicreg",
+    "moco_v3",
+    "dcl",
+    "dcl weighted",
+    "debiased",
+    "nnclr",
+    "ressl",
+    "ressl crops",
+    "supcon",
+    "supcon unlabeled",
+    "npid",
+    "npid of all",
+    "ascl",
+    "ascl as byol",
+]
 VIEWS = ("view/1", "view/2")
 
 
 def build(name: str) -> Method:
     torch.manual_seed(3)
     encoder, projector, predictor = mlp(6, [8, 5], last_norm="plain"), mlp(5, [7, 4]), mlp(4, [7, 4])
-    queue = Queue(20, 4, seed=1)
+    queue, bank = Queue(20, 4, seed=1), Bank(20, 4)
+    bank.fill([(torch.arange(20), queue.rows())])
     method = {
         "simclr": lambda: SimCLR(encoder, projector, temperature=0.5),
         "moco": lambda: MoCo(encoder, projector, queue, temperature=0.2, shuffle=True),
@@ -45,6 +74,23 @@ def build(name: str) -> Method:
         "dino": lambda: DINO(encoder, projector, NormedPrototypes(9, 4, learned_length=True)),
         "relicv2": lambda: ReLICv2(encoder, projector, others=3),
         "swav queue": lambda: filled(SwAV(encoder, projector, Prototypes(9, 4), queue=Rows(20))),
+        "barlow_twins": lambda: BarlowTwins(encoder, projector),
+        "barlow_twins hsic": lambda: BarlowTwins(encoder, projector, redundancy=0.1, variant="hsic"),
+        "vicreg": lambda: VICReg(encoder, projector),
+        "moco_v3": lambda: MoCoV3(encoder, projector, predictor, temperature=0.2),
+        "dcl": lambda: DCL(encoder, projector),
+        "dcl weighted": lambda: DCL(encoder, projector, sigma=0.5, weight_gradient=True),
+        "debiased": lambda: Debiased(encoder, projector),
+        "nnclr": lambda: NNCLR(encoder, projector, predictor, queue),
+        "simsiam": lambda: SimSiam(encoder, projector, predictor),
+        "ressl": lambda: ReSSL(encoder, projector, queue, predictor, shuffle=True),
+        "ressl crops": lambda: ReSSL(encoder, projector, queue, queries=VIEWS),
+        "supcon": lambda: SupCon(encoder, projector, base_temperature=0.07),
+        "supcon unlabeled": lambda: SupCon(encoder, projector),
+        "npid": lambda: NPID(encoder, projector, bank, negatives=9, proximal=0.3),
+        "npid of all": lambda: NPID(encoder, projector, bank, objective="cross_entropy", negatives=None),
+        "ascl": lambda: ASCL(encoder, projector, queue, neighbors=3),
+        "ascl as byol": lambda: ASCL(encoder, projector, predictor=predictor, neighbors=2),
     }[name]()
     return with_batch_statistics(method, "global").double()
 
@@ -63,7 +109,10 @@ def one_step(name: str, rows: int) -> dict[str, torch.Tensor]:
     pixels = {view: torch.randn(rows, 6, dtype=torch.float64, generator=generator) for view in sorted(reads)}
     position = torch.arange(rank(), rows, world())
     views = {view: x[position] for view, x in pixels.items()}
-    step = method(Batch(views=views, index=position, position=position, progress=progress(), redraw=Redraws()))
+    labels = None if name.endswith("unlabeled") else position % 3
+    step = method(
+        Batch(views=views, index=position, position=position, progress=progress(), redraw=Redraws(), labels=labels)
+    )
     step.loss.backward()
     found = {"loss": step.loss.detach()}
     for key, parameter in method.named_parameters():

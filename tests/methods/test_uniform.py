@@ -6,15 +6,26 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from lookalike.methods.ascl import ASCL
+from lookalike.methods.barlow_twins import BarlowTwins
 from lookalike.methods.byol import BYOL
+from lookalike.methods.dcl import DCL
+from lookalike.methods.debiased import Debiased
 from lookalike.methods.dino import DINO
 from lookalike.methods.method import Method
 from lookalike.methods.moco import MoCo
+from lookalike.methods.moco_v3 import MoCoV3
+from lookalike.methods.nnclr import NNCLR
+from lookalike.methods.npid import NPID
 from lookalike.methods.relicv2 import ReLICv2
+from lookalike.methods.ressl import ReSSL
 from lookalike.methods.sce import SCE
 from lookalike.methods.simclr import SimCLR
+from lookalike.methods.simsiam import SimSiam
+from lookalike.methods.supcon import SupCon
 from lookalike.methods.swav import SwAV
-from lookalike.modules import NormedPrototypes, Prototypes
+from lookalike.methods.vicreg import VICReg
+from lookalike.modules import Bank, NormedPrototypes, Prototypes
 from methods.fixtures import QUERY, batch, identity, queue_of
 
 ROWS, KEYS = 5, 7
@@ -35,18 +46,34 @@ def queue():
     return queue_of(QUERY.repeat(KEYS, 1))
 
 
+def bank():
+    alike = Bank(KEYS, 2)
+    alike.fill([(torch.arange(KEYS), QUERY.float().repeat(KEYS, 1))])
+    return alike
+
+
 @pytest.mark.parametrize(
     ("method", "expected"),
     [
         (SimCLR(Alike(), identity(), temperature=0.3), math.log(2 * ROWS - 1)),
         (SimCLR(Alike(), identity(), reduction="tf_sum"), 2 * math.log(2 * ROWS - 1)),
+        (ASCL(Alike(), identity(), queue(), neighbors=3), math.log(1 + KEYS)),
+        (ASCL(Alike(), identity(), queue(), neighbors=3, rule="hard"), math.log(1 + KEYS)),
+        (NPID(Alike(), identity(), bank(), objective="cross_entropy", negatives=3), math.log(1 + 3)),
+        (NPID(Alike(), identity(), bank(), objective="cross_entropy", negatives=None), math.log(KEYS)),
+        (SupCon(Alike(), identity()), math.log(2 * ROWS - 1)),
+        (SupCon(Alike(), identity(), temperature=0.2, base_temperature=0.1), 2 * math.log(2 * ROWS - 1)),
         (MoCo(Alike(), identity(), queue()), math.log(1 + KEYS)),
         (MoCo(Alike(), identity(), queue(), symmetric=True), 2 * math.log(1 + KEYS)),
+        (MoCoV3(Alike(), identity(), identity(), temperature=0.3), 4 * 0.3 * math.log(ROWS)),
+        (Debiased(Alike(), identity(), prior=0.3), math.log(2 * ROWS - 1)),
+        (NNCLR(Alike(), identity(), identity(), queue()), math.log(ROWS)),
         (SCE(Alike(), identity(), queue()), math.log(1 + KEYS)),
         (ReLICv2(Alike(), identity(), others=3), math.log(4)),
         (ReLICv2(Alike(), identity(), others=10), math.log(ROWS)),
         (ReLICv2(Alike(), identity(), others=None), math.log(ROWS)),
         (SCE(Alike(), identity(), queue(), coefficient=0.2, mask_positive="official"), math.log(1 + KEYS)),
+        (ReSSL(Alike(), identity(), queue()), math.log(KEYS)),
     ],
 )
 def test_it_is_the_loss_of_images_that_look_alike(method: Method, expected: float) -> None:
@@ -57,11 +84,19 @@ def test_it_is_the_loss_of_images_that_look_alike(method: Method, expected: floa
     assert step.loss.item() == pytest.approx(expected, rel=1e-9)
 
 
-def test_a_loss_without_keys_has_none() -> None:
-    assert BYOL(Alike(), identity(), identity()).uniform(ROWS) is None
-
-
-def test_a_loss_that_starts_where_it_would_collapse_to_has_none() -> None:
-    """SwAV's and DINO's are near log K while prototypes are frozen, in good health too."""
-    assert SwAV(Alike(), identity(), Prototypes(9, 2)).uniform(ROWS) is None
-    assert DINO(Alike(), identity(), NormedPrototypes(9, 2)).uniform(ROWS) is None
+@pytest.mark.parametrize(
+    "method",
+    [
+        BYOL(Alike(), identity(), identity()),
+        SimSiam(Alike(), identity(), identity()),
+        BarlowTwins(Alike(), identity()),
+        VICReg(Alike(), identity()),
+        DCL(Alike(), identity()),  # it goes through zero in good health
+        ASCL(Alike(), identity(), predictor=identity()),
+        SwAV(Alike(), identity(), Prototypes(9, 2)),  # near log K while prototypes are frozen, in good health too
+        DINO(Alike(), identity(), NormedPrototypes(9, 2)),
+        NPID(Alike(), identity(), bank()),  # its Z is a constant of the first step
+    ],
+)
+def test_a_loss_without_keys_or_floor_has_none(method: Method) -> None:
+    assert method.uniform(ROWS) is None

@@ -9,9 +9,10 @@ from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 
 from gloo import Gloo
+from lookalike.functional.batch_norm import Synchronized
 from lookalike.functional.collectives import global_mean, rank, world
 from lookalike.modules import BatchNorm, split, synchronize_, with_batch_statistics
-from lookalike.modules.batch_statistics import _Synchronized
+from lookalike.modules.batch_statistics import in_blocks
 
 DOUBLE = torch.float64
 EXACT = {"rtol": 0, "atol": 1e-10}
@@ -64,6 +65,42 @@ def test_split_is_the_slow_loop(shape: tuple[int, ...], affine: bool, bias: bool
 def test_gradient_of_split(shape: tuple[int, ...]) -> None:
     layer = with_batch_statistics((nn.BatchNorm2d if len(shape) == 4 else nn.BatchNorm1d)(2).double(), split(2))
     assert torch.autograd.gradcheck(layer, torch.randn(shape, dtype=DOUBLE).requires_grad_())
+
+
+def convolutions() -> nn.Module:
+    layers = (nn.Conv2d(2, 3, 3), BatchNormAct2d(3), nn.Conv2d(3, 4, 2), nn.BatchNorm2d(4, affine=False))
+    torch.manual_seed(7)
+    return nn.Sequential(*layers, nn.ReLU(inplace=True), nn.Flatten()).double()
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_a_network_computed_in_blocks_of_groups_is_the_same_network(layout: torch.memory_format) -> None:
+    plain = with_batch_statistics(convolutions(), split(4)).to(memory_format=layout)
+    other, x = copy.deepcopy(plain), torch.randn(12, 2, 6, 6, dtype=DOUBLE) * 3 + 5
+    one, two = (x.clone().contiguous(memory_format=layout).requires_grad_() for _ in range(2))
+    y, same = plain(one), in_blocks(other, two)
+    torch.testing.assert_close(same, y, **EXACT)
+    for rows, value in ((y, one), (same, two)):
+        (rows * torch.linspace(-1, 1, rows.numel(), dtype=DOUBLE).view_as(rows)).sum().backward()
+        assert value.grad.abs().sum() > 1
+    torch.testing.assert_close(two.grad, one.grad, **EXACT)
+    for a, b in zip(other.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad, **EXACT)
+    for a, b in zip(other.buffers(), plain.buffers(), strict=True):
+        torch.testing.assert_close(a, b, **EXACT)
+    torch.testing.assert_close(in_blocks(other.eval(), x), plain.eval()(x), **EXACT)
+
+
+def test_blocks_are_left_behind_whatever_happens() -> None:
+    class Broken(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            raise KeyError("a defect of the network")
+
+    net = with_batch_statistics(nn.Sequential(nn.BatchNorm1d(2), Broken()), "split:2")
+    with pytest.raises(KeyError):
+        in_blocks(net, torch.randn(4, 2))
+    x = torch.tensor([[0.0], [10.0], [2.0], [12.0]]).expand(4, 2)  # every second row is a group: -1, -1, 1, 1
+    torch.testing.assert_close(net[0](x)[:, 0], torch.tensor([-1.0, -1.0, 1.0, 1.0]), rtol=1e-4, atol=0)
 
 
 def test_split_keeps_the_memory_format_and_gives_the_same_values() -> None:
@@ -135,13 +172,13 @@ def test_average_over_all_batches_without_a_momentum() -> None:
 def test_gradient_of_the_synchronized_form(shape: tuple[int, ...]) -> None:
     x = (torch.randn(shape, dtype=DOUBLE) * 2 + 3).requires_grad_()
     weight, bias = torch.rand(2, dtype=DOUBLE).requires_grad_(), torch.rand(2, dtype=DOUBLE).requires_grad_()
-    assert torch.autograd.gradcheck(lambda *a: _Synchronized.apply(*a, 1e-5)[0], (x, weight, bias))
-    assert torch.autograd.gradcheck(lambda a: _Synchronized.apply(a, None, None, 1e-5)[0], (x,))
+    assert torch.autograd.gradcheck(lambda *a: Synchronized.apply(*a, 1e-5)[0], (x, weight, bias))
+    assert torch.autograd.gradcheck(lambda a: Synchronized.apply(a, None, None, 1e-5)[0], (x,))
 
 
 def test_far_from_zero_float32_keeps_its_digits() -> None:
     x = torch.randn(4096, 2) * 0.01 + 100  # mean of squares minus square of mean would lose every digit
-    y, _, var, _ = _Synchronized.apply(x, None, None, 1e-5)
+    y, _, var, _ = Synchronized.apply(x, None, None, 1e-5)
     torch.testing.assert_close(var, x.double().var(0, unbiased=False).float(), rtol=1e-4, atol=0)
     exact = F.batch_norm(x.double(), None, None, training=True)
     one_bit = 2**-23 * 100 / 0.01  # what the last bit of x weighs in y

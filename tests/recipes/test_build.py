@@ -100,6 +100,10 @@ def test_a_queue_holds_at_least_a_batch():
     assert len(built("moco_small", "batch=64", images=80).queue.rows()) == 64
 
 
+def test_a_bank_has_a_row_for_each_image_and_the_embeddings_width():
+    assert built("npid_small", "method.projector.out=24", images=1000).bank.rows().shape == (1000, 24)
+
+
 def test_the_queue_is_as_wide_as_the_embedding():
     assert built("moco_small", "method.projector.out=24").queue.rows().shape[1] == 24
     assert built("sce_imagenet", images=100).queue.rows().shape[1] == 256

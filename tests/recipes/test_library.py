@@ -75,6 +75,49 @@ OBJECTIVES = {
     "relicv2_imagenet": (1000, 4096, 224, 0.2, None, (0.996, 1.0)),
     "relicv2_small": (200, 256, 32, 0.2, None, (0.99, 1.0)),
     "relicv2_photos": (100, 256, 224, 0.2, None, (0.99, 1.0)),
+    "simsiam_imagenet": (100, 512, 224, None, None, None),
+    "simsiam_cifar10": (800, 512, 32, None, None, None),
+    "simsiam_small": (200, 256, 32, None, None, None),
+    "simsiam_photos": (100, 256, 224, None, None, None),
+    "barlow_twins_imagenet": (1000, 2048, 224, None, None, None),
+    "barlow_twins_cifar10": (1000, 256, 32, None, None, None),
+    "barlow_twins_small": (200, 256, 32, None, None, None),
+    "barlow_twins_photos": (100, 256, 224, None, None, None),
+    "vicreg_imagenet": (1000, 2048, 224, None, None, None),
+    "vicreg_cifar10": (1000, 256, 32, None, None, None),
+    "vicreg_small": (200, 256, 32, None, None, None),
+    "vicreg_photos": (100, 256, 224, None, None, None),
+    "moco_v3_imagenet": (1000, 4096, 224, 1.0, None, (0.996, 1.0)),
+    "moco_v3_cifar10": (1000, 256, 32, 0.2, None, (0.99, 1.0)),
+    "moco_v3_small": (200, 256, 32, 0.2, None, (0.99, 1.0)),
+    "moco_v3_photos": (100, 256, 224, 1.0, None, (0.99, 1.0)),
+    "dcl_imagenet": (100, 256, 224, 0.1, None, None),
+    "dcl_cifar10": (100, 256, 32, 0.1, None, None),
+    "dcl_small": (200, 256, 32, 0.1, None, None),
+    "dcl_photos": (100, 256, 224, 0.1, None, None),
+    "debiased_stl10": (400, 256, 32, 0.5, None, None),
+    "debiased_small": (200, 256, 32, 0.5, None, None),
+    "debiased_photos": (100, 256, 224, 0.2, None, None),
+    "nnclr_imagenet": (1000, 4096, 224, 0.1, 98304, None),
+    "nnclr_cifar10": (1000, 256, 32, 0.2, 25000, None),
+    "nnclr_small": (200, 256, 32, 0.2, 16384, None),
+    "nnclr_photos": (100, 256, 224, 0.1, 32768, None),
+    "supcon_cifar10": (1000, 1024, 32, 0.1, None, None),
+    "supcon_small": (200, 256, 32, 0.1, None, None),
+    "supcon_photos": (100, 256, 224, 0.1, None, None),
+    "ascl_imagenet": (200, 256, 224, 0.1, 65536, (0.999, 0.999)),
+    "ascl_cifar10": (200, 256, 32, 0.1, 4096, (0.99, 0.99)),
+    "ascl_byol_cifar10": (200, 256, 32, 0.1, None, (0.99, 0.99)),
+    "ascl_small": (200, 256, 32, 0.1, 4096, (0.99, 0.99)),
+    "ascl_photos": (100, 256, 224, 0.1, 16384, (0.99, 0.99)),
+    "npid_imagenet": (200, 256, 224, 0.07, None, None),
+    "npid_cifar10": (200, 128, 32, 0.1, None, None),
+    "npid_small": (200, 256, 32, 0.1, None, None),
+    "npid_photos": (100, 256, 224, 0.07, None, None),
+    "ressl_imagenet": (200, 256, 224, 0.1, 131072, (0.999, 0.999)),
+    "ressl_imagenet_multicrop": (200, 256, 224, 0.1, 131072, (0.999, 0.999)),
+    "ressl_small": (200, 256, 32, 0.1, 4096, (0.99, 0.99)),
+    "ressl_photos": (100, 256, 224, 0.1, 16384, (0.99, 0.99)),
 }
 # recipe: rule, rate at the recipe's batch, weight decay, what is free of it, epochs of warm-up
 OPTIMIZERS = {
@@ -110,6 +153,49 @@ OPTIMIZERS = {
     "relicv2_imagenet": ("lars", 4.8, 1e-6, "bias_and_norm", 10),
     "relicv2_small": ("sgd", 0.06, 5e-4, "nothing", 10),
     "relicv2_photos": ("lars", 0.45, 1e-6, "bias_and_norm", 10),
+    "simsiam_imagenet": ("sgd", 0.1, 1e-4, "nothing", 0),
+    "simsiam_cifar10": ("sgd", 0.06, 5e-4, "nothing", 0),
+    "simsiam_small": ("sgd", 0.06, 5e-4, "nothing", 0),
+    "simsiam_photos": ("sgd", 0.05, 1e-4, "nothing", 0),
+    "barlow_twins_imagenet": ("lars", 1.6, 1e-6, "one_dimensional", 10),
+    "barlow_twins_cifar10": ("lars", 0.4, 1e-4, "one_dimensional", 10),
+    "barlow_twins_small": ("lars", 0.4, 1e-4, "one_dimensional", 10),
+    "barlow_twins_photos": ("lars", 0.4, 1e-6, "one_dimensional", 10),
+    "vicreg_imagenet": ("lars", 1.6, 1e-6, "one_dimensional", 10),
+    "vicreg_cifar10": ("lars", 0.3, 1e-4, "one_dimensional", 10),
+    "vicreg_small": ("lars", 0.3, 1e-4, "one_dimensional", 10),
+    "vicreg_photos": ("lars", 0.3, 1e-6, "one_dimensional", 10),
+    "moco_v3_imagenet": ("lars", 4.8, 1.5e-6, "one_dimensional", 10),
+    "moco_v3_cifar10": ("lars", 0.6, 1e-6, "one_dimensional", 10),
+    "moco_v3_small": ("sgd", 0.06, 5e-4, "nothing", 10),
+    "moco_v3_photos": ("lars", 0.6, 1e-6, "one_dimensional", 10),
+    "dcl_imagenet": ("lars", 1.2, 1e-6, "bias_and_norm", 10),
+    "dcl_cifar10": ("adam", 1e-3, 1e-6, "nothing", 0),
+    "dcl_small": ("sgd", 0.06, 5e-4, "nothing", 10),
+    "dcl_photos": ("lars", 1.2, 1e-6, "bias_and_norm", 10),
+    "debiased_stl10": ("adam", 1e-3, 1e-6, "nothing", 0),
+    "debiased_small": ("sgd", 0.06, 5e-4, "nothing", 10),
+    "debiased_photos": ("lars", 1.2, 1e-6, "bias_and_norm", 10),
+    "nnclr_imagenet": ("lars", 4.8, 1e-6, "one_dimensional", 10),
+    "nnclr_cifar10": ("lars", 0.6, 1e-5, "one_dimensional", 10),
+    "nnclr_small": ("sgd", 0.06, 5e-4, "nothing", 10),
+    "nnclr_photos": ("lars", 0.45, 1e-6, "one_dimensional", 10),
+    "supcon_cifar10": ("sgd", 0.5, 1e-4, "nothing", 10),
+    "supcon_small": ("sgd", 0.06, 5e-4, "nothing", 10),
+    "supcon_photos": ("sgd", 0.1, 1e-4, "nothing", 10),
+    "ascl_imagenet": ("sgd", 0.03, 1e-4, "nothing", 0),
+    "ascl_cifar10": ("sgd", 0.03, 5e-4, "nothing", 5),
+    "ascl_byol_cifar10": ("sgd", 0.03, 5e-4, "nothing", 5),
+    "ascl_small": ("sgd", 0.06, 5e-4, "nothing", 10),
+    "ascl_photos": ("sgd", 0.03, 1e-4, "nothing", 5),
+    "npid_imagenet": ("sgd", 0.03, 1e-4, "nothing", 0),
+    "npid_cifar10": ("sgd", 0.03, 5e-4, "nothing", 0),
+    "npid_small": ("sgd", 0.06, 5e-4, "nothing", 10),
+    "npid_photos": ("sgd", 0.03, 1e-4, "nothing", 5),
+    "ressl_imagenet": ("sgd", 0.05, 1e-4, "bias_and_norm", 5),
+    "ressl_imagenet_multicrop": ("sgd", 0.05, 1e-4, "bias_and_norm", 5),
+    "ressl_small": ("sgd", 0.06, 5e-4, "nothing", 10),
+    "ressl_photos": ("sgd", 0.05, 1e-4, "bias_and_norm", 5),
 }
 # recipe: BatchNorm statistics of encoder and momentum encoder
 STATISTICS = {
@@ -121,7 +207,20 @@ STATISTICS = {
     "sce_cifar10": ("global", "split:8"),
     "sce_small": ("global", "split:8"),
     "sce_photos": ("global", "split:8"),
+    "ascl_imagenet": ("local", "same"),
+    "ascl_cifar10": ("split:8", "same"),
+    "ascl_byol_cifar10": ("split:8", "same"),
+    "ascl_small": ("split:8", "same"),
+    "ascl_photos": ("split:8", "same"),
+    "ressl_imagenet": ("local", "same"),
+    "ressl_imagenet_multicrop": ("local", "same"),
+    "ressl_small": ("split:8", "same"),
+    "ressl_photos": ("split:8", "same"),
 }
+# residual branches start at zero: google-research/simclr, and facebookresearch's simsiam, barlowtwins, vicreg
+ZERO_INIT = {"simclr_imagenet", "simclr_cifar10", "simclr_photos", "simsiam_imagenet", "simsiam_photos"}
+ZERO_INIT |= {"barlow_twins_imagenet", "barlow_twins_photos"}
+ZERO_INIT |= {"vicreg_imagenet", "vicreg_photos"}
 # recipe: widths of the layers of each head, from the features on
 HEADS = {
     "simclr_imagenet": {"projector": [2048, 2048, 128]},
@@ -139,6 +238,27 @@ HEADS = {
     "swav_imagenet_256": {"projector": [2048, 2048, 128]},
     "dino_imagenet": {"projector": [384, 2048, 2048, 256]},
     "dino_imagenet_resnet50": {"projector": [2048, 2048, 2048, 256]},
+    "simsiam_imagenet": {"projector": [2048, 2048, 2048, 2048], "predictor": [2048, 512, 2048]},
+    "barlow_twins_imagenet": {"projector": [2048, 8192, 8192, 8192]},
+    "barlow_twins_cifar10": {"projector": [512, 2048, 2048, 2048]},
+    "vicreg_imagenet": {"projector": [2048, 8192, 8192, 8192]},
+    "vicreg_cifar10": {"projector": [512, 2048, 2048, 2048]},
+    "moco_v3_imagenet": {"projector": [2048, 4096, 256], "predictor": [256, 4096, 256]},
+    "moco_v3_cifar10": {"projector": [512, 4096, 256], "predictor": [256, 4096, 256]},
+    "dcl_imagenet": {"projector": [2048, 2048, 128]},
+    "dcl_cifar10": {"projector": [512, 512, 128]},
+    "debiased_stl10": {"projector": [2048, 512, 128]},
+    "nnclr_imagenet": {"projector": [2048, 2048, 2048, 256], "predictor": [256, 4096, 256]},
+    "nnclr_cifar10": {"projector": [512, 2048, 2048, 256], "predictor": [256, 4096, 256]},
+    "simsiam_cifar10": {"projector": [512, 2048, 2048], "predictor": [2048, 512, 2048]},
+    "supcon_cifar10": {"projector": [2048, 2048, 128]},
+    "ascl_imagenet": {"projector": [2048, 2048, 128]},
+    "ascl_cifar10": {"projector": [512, 2048, 128]},
+    "ascl_byol_cifar10": {"projector": [512, 2048, 128], "predictor": [128, 512, 128]},
+    "npid_imagenet": {"projector": [2048, 128]},
+    "npid_cifar10": {"projector": [512, 128]},
+    "ressl_imagenet": {"projector": [2048, 4096, 512]},
+    "ressl_imagenet_multicrop": {"projector": [2048, 4096, 512]},
 }
 
 
@@ -160,7 +280,7 @@ class Noise:
 
 
 def refuse(note: str) -> None:
-    """No recipe of the library needs a note, but those of MoCo for eight GPUs, of which there is one process here."""
+    """No recipe of the library needs a note, but those for eight GPUs, of which there is one process here."""
     if note.startswith("method.shuffle has no effect on one process"):
         return
     raise AssertionError(f"unexpected note: {note}")
@@ -233,6 +353,8 @@ def test_the_objective_has_its_numbers(name):
     statistics = recipe.backbone.statistics, recipe.backbone.momentum_statistics
     assert statistics == STATISTICS.get(name, ("global", "same"))
     assert method.get("shuffle", False) == (name in STATISTICS)
+    assert recipe.backbone.zero_init_last == (name in ZERO_INIT)
+    assert method.get("shuffle", False) == (name in STATISTICS and name != "ascl_byol_cifar10")
     assert recipe.backbone.zero_init_last == (name in ("simclr_imagenet", "simclr_cifar10", "simclr_photos"))
 
 
@@ -263,6 +385,31 @@ def test_moco_v1_falls_in_steps_and_v2_by_a_cosine_held_within_each_epoch():
     for epoch in (0, 50.0, 50.99, 199.5):
         cosine = 0.03 * (1 + math.cos(math.pi * int(epoch) / 200)) / 2
         assert second.rate * second.schedule(at(epoch, 200)) == pytest.approx(cosine)
+
+
+@pytest.mark.parametrize("name", [name for name in WHOLE if name.startswith("ascl")])
+def test_ascl_has_the_temperature_and_the_one_neighbor_of_its_code(name):
+    method = load(name).model_dump()["method"]
+    assert (method["momentum_temperature"], method["neighbors"], method["rule"]) == (0.05, 1, "soft")
+    assert (method["queue"] is None) == (method["predictor"] is not None) == ("byol" in name)
+
+
+def test_npid_tells_few_images_apart_on_imagenet_and_all_on_cifar():
+    large, small = (load(name).model_dump()["method"] for name in ("npid_imagenet", "npid_cifar10"))
+    assert (large["objective"], large["negatives"], large["bank_momentum"]) == ("nce", 4096, 0.5)
+    assert (small["objective"], small["negatives"], small["bank_momentum"]) == ("cross_entropy", None, 0.5)
+    for name in ("npid_imagenet", "npid_cifar10"):
+        optimization = build_optimization(load(name), refuse)
+        rates = [optimization.rate * optimization.schedule(at(epoch, 200)) for epoch in (119.9, 120, 159.9, 160)]
+        assert rates == pytest.approx([0.03, 0.003, 0.003, 0.0003])
+
+
+@pytest.mark.parametrize("name", [name for name in WHOLE if name.startswith("ressl")])
+def test_ressl_has_the_temperatures_and_crops_of_its_code(name):
+    method = load(name).model_dump()["method"]
+    assert (method["momentum_temperature"], method["predictor"], method["warmup"]) == (0.04, None, 0.0)
+    crops = tuple(f"strong/{number}" for number in range(1, 6))
+    assert method["queries"] == (crops if name.endswith("multicrop") else ("strong",))
 
 
 def test_sce_weighs_relations_as_its_code_does():
@@ -381,7 +528,10 @@ def test_keys_leak_in_no_recipe_that_is_made_for_one_device(name):
     build_method(recipe, encoder, 10**6, notes.append)
     for_eight_gpus = recipe.backbone.statistics == "local"
     assert bool(notes) == for_eight_gpus, notes
-    assert for_eight_gpus == (name.startswith("moco_v") and "imagenet" in name)
+    assert for_eight_gpus == (
+        name in ("moco_v1_imagenet", "moco_v2_imagenet") or name.startswith(("moco_v1_imagenet_", "moco_v2_imagenet_"))
+    )
+    assert for_eight_gpus == ("imagenet" in name and name.startswith(("moco_v", "ressl", "ascl")))
 
 
 @pytest.mark.parametrize(

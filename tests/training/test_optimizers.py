@@ -256,6 +256,7 @@ def test_groups_change_what_they_name_and_the_longest_name_wins():
         "body": Group(lr_scale=0.1),
         "body.4": Group(weight_decay=0.5, adapt=False),
         "head": Group(lr=Constant(0.7)),
+        "temperature": Group(schedule=Constant(1.0)),
         "head.bias": Group(lr=Cosine(1.0, 0.0), lr_scale=2.0, weight_decay=Cosine(0.04, 0.4)),
     }
     optimization = Optimization(name="lars", rate=0.2, schedule=Constant(0.5), weight_decay=1e-4)
@@ -270,7 +271,7 @@ def test_groups_change_what_they_name_and_the_longest_name_wins():
     assert facts("head.weight") == (0.7, 1e-4, True)
     cosine = (math.cos(math.pi * 0.3) + 1) / 2
     assert facts("head.bias") == (pytest.approx(2 * cosine), pytest.approx(0.4 - 0.36 * cosine), True)
-    assert facts("temperature") == (pytest.approx(0.1), 1e-4, True)
+    assert facts("temperature") == (pytest.approx(0.2), 1e-4, True)  # the recipe's rate, without its schedule
 
 
 def test_a_name_is_a_path_not_a_beginning_of_letters():

@@ -119,9 +119,9 @@ def test_a_side_job_without_a_terminal(capsys, clock):
             clock.now += 0.5
             advance(1000)
     assert capsys.readouterr().err.splitlines() == [
-        "Decoding 4,000/50,000",
-        "Decoding 24,000/50,000",
-        "Decoding 44,000/50,000",
+        "Decoding 4,000/50,000  ETA 0:23",
+        "Decoding 24,000/50,000  ETA 0:13",
+        "Decoding 44,000/50,000  ETA 0:03",
         "Decoding 50,000/50,000 in 0:25",
     ]
 

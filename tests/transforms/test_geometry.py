@@ -11,7 +11,17 @@ from PIL import Image
 from torchvision_reference import photo
 
 from lookalike.transforms import CenterCrop, RandomResizedCrop, Resize
-from lookalike.transforms.geometry import Draws, Region, random_box, resample, resample_float
+from lookalike.transforms.geometry import (
+    SMALL,
+    Draws,
+    Region,
+    _weights,
+    products_fit,
+    random_box,
+    resample,
+    resample_float,
+    resample_together,
+)
 
 RATIO = (3 / 4, 4 / 3)
 
@@ -117,3 +127,51 @@ def test_resize_and_center_crop_are_torchvisions(size):
     assert torch.equal(ours, F.resize(image, [32], antialias=True))
     (center,) = CenterCrop(32).regions({}, [(resized.out_height, resized.out_width)])
     assert torch.equal(resample(ours, center), F.center_crop(ours, [32, 32]))
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("size", [(32, 32), (28, 40), (40, 7)])
+def test_resampling_together_is_resampling_one_by_one_bit_for_bit(mode, size):
+    height, width = size
+    noise = torch.randint(0, 256, (height * width, 3, height, width), dtype=torch.uint8)
+    noise[::2] = (noise[::2] > 127) * 255  # edges from black to white: the largest sums
+    corners = [(w, h) for w in range(1, width + 1) for h in range(1, height + 1)]
+    for out_width, out_height in ((32, 32), (20, 24), (64, 33)):
+        boxes = [(w, h) for w, h in corners if w < 2 * out_width and h < 2 * out_height]
+        regions = [
+            Region((7 * h) % (width - w + 1), (5 * w) % (height - h + 1), w, h, out_width, out_height, mode)
+            for w, h in boxes
+        ]
+        images = noise[: len(regions)]
+        assert products_fit(list(images), regions)
+        together = resample_together(images, regions)
+        for image, region, ours in zip(images, regions, together, strict=True):
+            assert torch.equal(ours, resample(image, region)), region
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
+def test_sums_of_products_are_exact_in_float32(mode):
+    for out in range(1, 65):
+        for length in range(1, min(SMALL + 1, 2 * out)):
+            weights = _weights(length, 0, length, out, mode)
+            steps = next(bits for bits in range(23) if torch.equal((weights * 2**bits).round(), weights * 2**bits))
+            largest = weights.clamp(min=0).sum(1).max() * 255 + 0.5  # whatever the order, no partial sum is larger
+            assert largest * 2**steps < 2**24, (length, out)
+
+
+def test_products_are_used_only_where_they_are_exact():
+    images = [photo(3, 32, 32), photo(3, 32, 32)]
+    region = Region(0, 0, 32, 32, 17, 17)
+    assert products_fit(images, [region, region])
+    assert not products_fit([images[0], photo(3, 32, 31)], [region, region])
+    assert not products_fit([photo(3, 41, 32)], [region])
+    assert not products_fit(images, [region, Region(0, 0, 32, 32, 17, 17, "bicubic")])
+    assert not products_fit(images, [Region(0, 0, 32, 32, 17, 16)] * 2)  # too coarse: sums may pass 2^24
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not products_fit(images, [region, region])
+    before = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision("medium")  # products in bfloat16, where the machine has them
+        assert not products_fit(images, [region, region])
+    finally:
+        torch.set_float32_matmul_precision(before)

@@ -8,6 +8,7 @@ from torchvision_reference import photo, reference
 from lookalike.transforms import (
     ColorJitter,
     GaussianBlur,
+    Grayscale,
     HorizontalFlip,
     RandomResizedCrop,
     RemoveBackground,
@@ -20,12 +21,19 @@ from lookalike.transforms import (
     moco_cifar,
     moco_v1,
     moco_v2,
+    moco_v3,
+    npid,
+    npid_cifar,
     relicv2,
+    ressl_multicrop,
     sce_multicrop,
     sce_pair,
     sce_weak_strong,
     simclr,
+    simsiam,
+    supcon,
     swav,
+    vicreg_cifar,
 )
 
 SMALL = {
@@ -37,10 +45,15 @@ SMALL = {
     "byol": byol_pair(32),
     "byol without blur": byol_pair(32, blur=False),
     "sce": sce_weak_strong(),
+    "supcon": supcon(),
+    "npid": npid(32),
     "sce pair": sce_pair(32),
     "swav": swav(32),
     "dino": dino(32),
     "relicv2": relicv2(32, masked=0.0),
+    "simsiam": simsiam(32, blur=False),
+    "moco v3": moco_v3(32),
+    "vicreg": vicreg_cifar(),
 }
 LARGE = {
     "simclr": simclr(),
@@ -50,6 +63,7 @@ LARGE = {
     "sce": sce_multicrop(),
     "swav": swav(),
     "dino": dino(),
+    "ressl": ressl_multicrop(),
 }
 
 
@@ -100,6 +114,55 @@ def test_simclr_strength_scales_the_jitter_and_cifar_has_no_blur():
     assert find(chain, ColorJitter) == ColorJitter(0.4, 0.4, 0.4, 0.1, p=0.8)
     assert find(chain, GaussianBlur) is None
     assert find(chain, RandomResizedCrop) == RandomResizedCrop(32, (0.08, 1.0), interpolation="bicubic")
+
+
+def test_simsiam_views_are_both_moco_v2s_and_cifar_has_no_blur():
+    assert list(simsiam().values()) == [moco_v2()["query"]] * 2
+    sharp = simsiam(32, blur=False)["view/2"]
+    assert sharp == tuple(change for change in moco_v2(32)["key"] if not isinstance(change, GaussianBlur))
+    assert len(sharp) == 4
+
+
+def test_vicreg_cifar_solarizes_both_views_and_blurs_none():
+    one, two = vicreg_cifar().values()
+    assert one == two
+    assert one[0] == RandomResizedCrop(32, (0.2, 1.0), interpolation="bicubic")
+    assert find(one, ColorJitter) == ColorJitter(0.4, 0.4, 0.2, 0.1, p=0.8)
+    assert find(one, Solarize) == Solarize(0.5, p=0.1)
+    assert find(one, GaussianBlur) is None
+
+
+def test_moco_v3_has_byols_pair_with_other_crops_and_a_blur_without_bound():
+    for name, chain in moco_v3().items():
+        blur, theirs = find(chain, GaussianBlur), find(byol_pair()[name], GaussianBlur)
+        assert (blur.kernel, blur.p, blur.sigma) == (None, theirs.p, theirs.sigma)
+        assert chain[0] == RandomResizedCrop(224, (0.2, 1.0))
+        assert [x for x in chain[1:] if x != blur] == [x for x in byol_pair()[name][1:] if x != theirs]
+
+
+def test_npid_on_cifar_has_torchvisions_views_and_no_flip():
+    check(npid_cifar(), photo(3, 32, 32, count=48))
+    gray, jitter = Grayscale(0.2), ColorJitter(0.4, 0.4, 0.4, 0.4, p=1.0)
+    assert npid_cifar()["view"] == (RandomResizedCrop(32, (0.2, 1.0)), jitter, gray)
+    assert npid(32)["view"] == (RandomResizedCrop(32, (0.2, 1.0)), gray, jitter, HorizontalFlip())
+
+
+def test_supcon_crops_less_than_moco_on_cifar_and_changes_as_it_does():
+    one, two = supcon().values()
+    assert one == two == (RandomResizedCrop(32, (0.2, 1.0)), *moco_cifar()["query"][1:])
+
+
+def test_the_crops_of_ressl_are_smaller_and_smaller_and_the_weak_view_is_whole():
+    weak, *strong = ressl_multicrop().values()
+    assert weak == (RandomResizedCrop(224, (0.2, 1.0)), HorizontalFlip())
+    assert [(chain[0].size, chain[0].scale) for chain in strong] == [
+        (224, (0.2, 1.0)),
+        (192, (0.172, 0.86)),
+        (160, (0.143, 0.715)),
+        (128, (0.114, 0.571)),
+        (96, (0.086, 0.429)),
+    ]
+    assert all(chain[1:] == moco_v2()["query"][1:] for chain in strong)
 
 
 def test_byol_pair_is_asymmetric():

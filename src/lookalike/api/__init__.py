@@ -5,12 +5,15 @@ from lookalike.api.demo import Story, demo
 from lookalike.api.doctor import Checkup, doctor
 from lookalike.api.embed import Embedded, embed
 from lookalike.api.evaluate import Report, evaluate
+from lookalike.api.export import Exported, export
 from lookalike.api.pretrain import pretrain, resume
 from lookalike.api.preview import Preview, dry_run
 from lookalike.api.profile import Profile, profile
+from lookalike.api.report import Reported, report
 from lookalike.api.run import Run
 from lookalike.api.selftest import Check, Examination, selftest
 from lookalike.api.symptoms import Finding
+from lookalike.api.views_sheet import views
 
 __all__ = [
     "SMOKE",
@@ -18,12 +21,14 @@ __all__ = [
     "Checkup",
     "Embedded",
     "Examination",
+    "Exported",
     "Finding",
     "MethodFacts",
     "Preview",
     "Profile",
     "RecipeFacts",
     "Report",
+    "Reported",
     "Run",
     "Story",
     "demo",
@@ -31,10 +36,13 @@ __all__ = [
     "dry_run",
     "embed",
     "evaluate",
+    "export",
     "list_methods",
     "list_recipes",
     "pretrain",
     "profile",
+    "report",
     "resume",
     "selftest",
+    "views",
 ]

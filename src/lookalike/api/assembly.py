@@ -38,6 +38,7 @@ from lookalike.training.checkpoint import Checkpoints
 from lookalike.training.journal import Journal
 from lookalike.training.loop import Probe, Stopped, Training
 from lookalike.training.metrics import Metrics
+from lookalike.training.mirror import EventFile, Mirror
 from lookalike.training.progress import Line, steps_of
 from lookalike.training.runtime import Precision, Runtime
 from lookalike.training.saver import Saver
@@ -128,12 +129,14 @@ def assemble(job: Job, recipe: Recipe, device: torch.device, line: Line, stop: C
     if job.init is not None and (checkpoints is None or checkpoints.latest_step() is None):
         start_from(encoder, job.init)  # a checkpoint holds what became of them
     method = build_method(recipe, encoder, len(job.source), line.say)
+    if method.unlabeled and job.label_spec is None:
+        line.say(method.unlabeled)
     timeline(method.plan(recipe.epochs), size=len(job.source), batch=recipe.batch)  # raises where they do not fit
     streams = streamed(job, recipe, asked.workers, line, stop)
     runtime = Runtime(
         device=device, precision=asked.precision, channels_last=asked.channels_last, compile=asked.compile
     )
-    metrics = Metrics(folder.metrics) if folder and rank() == 0 else None
+    metrics = measured(folder, recipe, line) if folder and rank() == 0 else None
     said = recipe.model_dump(mode="json")
     return Training(
         method=method,
@@ -151,6 +154,12 @@ def assemble(job: Job, recipe: Recipe, device: torch.device, line: Line, stop: C
         probes=watching(recipe, streams, metrics, device),
         stop=stop,
     )
+
+
+def measured(folder: RunFolder, recipe: Recipe, line: Line) -> Metrics:
+    """metrics.jsonl, and what is made of its lines."""
+    tensorboard = recipe.saving.log_to == "tensorboard"
+    return Metrics(folder.metrics, Mirror(EventFile(folder.path / "tensorboard"), line.say) if tensorboard else None)
 
 
 def streamed(job: Job, recipe: Recipe, workers: int, line: Line, stop: Callable[[], bool]) -> Streams:

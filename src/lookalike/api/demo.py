@@ -10,9 +10,10 @@ import torch
 from PIL import Image
 from torch import nn
 
-from lookalike.api.evaluate import Prepared, Report, evaluate
+from lookalike.api.evaluate import Report, evaluate
 from lookalike.api.folder import RunFolder
 from lookalike.api.picture import Rows, draw
+from lookalike.api.prepared import Prepared
 from lookalike.api.pretrain import pretrain, resume
 from lookalike.api.run import Run
 from lookalike.data import labelled
@@ -107,9 +108,7 @@ def neighbors(model: nn.Module, images: Path, run: Run) -> Rows:
     """The nearest training digits of test digits that lie evenly over the classes, by a model's features."""
     halves, size = labelled(images, channels=run.recipe.data.channels), view_size(run.recipe)
     with Line(quiet=True) as line:
-        train, test = (
-            extract(model, Prepared(half, size, line, 0.0).batches()) for half in (halves.train, halves.test)
-        )
+        train, test = (extract(model, Prepared(half, line, 0.0).batches(size)) for half in (halves.train, halves.test))
     chosen = torch.tensor(evenly(len(halves.test), QUERIES))
     rows = nearest(test.rows[chosen], train.rows, NEIGHBORS, exclude_self=False).rows
     assert halves.train.labels is not None

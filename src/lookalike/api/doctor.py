@@ -134,11 +134,11 @@ def skipped(folder: RunFolder, manifest: Mapping[str, Any]) -> list[Finding]:
         return []
     first = next(iter(rows.values()))
     images = manifest.get("images")
-    of = f" of {images:,} ({len(rows) / images:.2%})" if isinstance(images, int) and images else ""
+    of = f" of {images:,} images ({len(rows) / images:.2%})" if isinstance(images, int) and images else " images"
     return [
         Finding(
             "skipped images",
-            f"{len(rows):,} images{of} could not be read, the first {shown(str(first['name']))} "
+            f"{len(rows):,}{of} could not be read, the first {shown(str(first['name']))} "
             f"({shown(str(first.get('reason')))}): repair or remove those that {folder.skipped} lists.",
         )
     ]
@@ -146,11 +146,17 @@ def skipped(folder: RunFolder, manifest: Mapping[str, Any]) -> list[Finding]:
 
 def steps(method: Method, recipe: Recipe, manifest: Mapping[str, Any]) -> str:
     """The length of the run, or "an unknown number"."""
+    last = last_step(method, recipe, manifest)
+    return "an unknown number" if last is None else f"{last:,}"
+
+
+def last_step(method: Method, recipe: Recipe, manifest: Mapping[str, Any]) -> int | None:
+    """The length of the run; None where its images are not known."""
     images = manifest.get("images")
     try:
-        return f"{timeline(method.plan(recipe.epochs), size=int(images or 0), batch=recipe.batch)[-1].stop:,}"
+        return timeline(method.plan(recipe.epochs), size=int(images or 0), batch=recipe.batch)[-1].stop
     except (TypeError, ValueError):
-        return "an unknown number"
+        return None
 
 
 def next_command(

@@ -1,41 +1,34 @@
-"""evaluate: honest scores of a trained encoder on labelled images, beside raw pixels and random weights."""
+"""evaluate: honest scores of a trained encoder on labelled images, beside references, and whether it was worth it."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor, nn
 
 from lookalike.api.folder import RunFolder
-from lookalike.data import Files, Labelled, Skips, cached, labelled, read_or_next
-from lookalike.evaluation import (
-    PROTOCOLS,
-    KnnResult,
-    Protocol,
-    RawPixels,
-    Score,
-    extract,
-    fingerprint,
-    nearest,
-    random_weights,
-    vote,
-)
-from lookalike.recipes import Recipe, view_size
+from lookalike.api.models import Scored, models
+from lookalike.api.prepared import Prepared
+from lookalike.api.protocols import FOR_WEIGHTS, PROBES, Exam
+from lookalike.data import Labelled, labelled
+from lookalike.evaluation import Score, Worth, fingerprint, worth
 from lookalike.training.processes import pick
-from lookalike.training.progress import Line, steps_of
-from lookalike.transforms import Views, eval_chain
-
-KNOWN = ("knn",)
-CHUNK = 256
+from lookalike.training.progress import Line
 
 
 @dataclass(frozen=True)
 class Report:
-    """Scores by what was scored: "trained", "random weights", "raw pixels"; each carries its protocol."""
+    """Scores by what was scored: "trained", "random weights", "raw pixels" ...; each carries its protocol.
+
+    worth: the trained encoder beside the best reference, protocol by protocol; hours: what its training took, None
+    where the run does not say.
+    """
 
     scores: dict[str, list[Score]]
+    worth: list[Worth] = field(default_factory=list)
+    hours: float | None = None
 
     @property
     def best(self) -> Score:
@@ -47,7 +40,14 @@ class Report:
         order = sorted(self.scores, key=lambda name: name == "trained")
         return [f"{name + ':':15} {score.line()}" for name in order for score in self.scores[name]]
 
-    def as_dict(self) -> dict[str, list[dict]]:
+    def verdicts(self) -> list[str]:
+        """Whether it was worth it, a sentence for each protocol, and what it cost; nothing without references."""
+        if not self.worth:
+            return []
+        cost = "" if self.hours is None else f"it cost {self.hours:.2g} hours of training"
+        return [one.line() for one in self.worth] + [cost] * bool(cost)
+
+    def as_dict(self) -> dict[str, list[dict[str, Any]]]:
         return {name: [score.as_dict() for score in scores] for name, scores in self.scores.items()}
 
 
@@ -57,37 +57,61 @@ def evaluate(
     *,
     protocols: str | Sequence[str] = ("knn",),
     references: bool = True,
+    others: Sequence[str] = (),
     device: str = "auto",
     max_bad: float = 0.001,
     quiet: bool = True,
 ) -> Report:
     """Scores the run's encoder on `data`: train/<class>/ and test/<class>/, or one folder of classes.
 
-    knn: cosine k-NN of backbone features of the central view, (k, T) of the field: (200, 0.1) and (20, 0.07).
+    protocols: of knn, linear, few, retrieval, finetune and linear_sgd, as docs/evaluation.md describes them. All read
+    the same features of the central view, extracted once for each model; the last two draw views of their own.
+    references: raw pixels and random weights are scored too; others: more references, each timm:NAME (which timm
+    downloads), FILE.safetensors or a run folder.
     The test images choose nothing; the backbone's fingerprint is equal before and after; an unreadable image is
-    counted, and no readable one is dropped. Raises ValueError in one sentence for an unknown protocol, labels that are
-    missing, or a folder that is no finished run.
+    counted, and no readable one is dropped. Raises ValueError in one sentence for an unknown protocol or reference,
+    labels that are missing, or a folder that is no finished run.
     """
-    _demand_known(protocols.split(",") if isinstance(protocols, str) else protocols)
+    names = _known(protocols.split(",") if isinstance(protocols, str) else protocols)
     folder = RunFolder(Path(run))
-    encoder, recipe = folder.encoder(), folder.recipe()
-    halves = labelled(data, channels=recipe.data.channels)
-    place, size = pick(device), view_size(recipe)
-    models: dict[str, nn.Module] = {"trained": encoder}
-    if references:
-        models |= {"random weights": random_weights(encoder, recipe.seed), "raw pixels": RawPixels()}
+    scored = models(folder, references=references, others=others)
+    halves, place = labelled(data, channels=folder.recipe().data.channels), pick(device)
     with Line(quiet=quiet) as line:
         _tell(halves, line)
-        sets = [Prepared(source, size, line, max_bad) for source in (halves.train, halves.test)]
-        scores = {}
-        for name, model in models.items():
-            before = fingerprint(model)
-            scores[name] = knn_scores(model.to(place), name, sets, halves, place, line, recipe)
-            if fingerprint(model) != before:
-                raise RuntimeError(f"evaluation changed {name}: this is a defect of lookalike, please report it")
+        sets = [Prepared(source, line, max_bad) for source in (halves.train, halves.test)]
+        scores = {model.name: _examined(model, names, sets, halves, place, line) for model in scored}
         for part in sets:
             part.tell()
-    return Report(scores)
+    return Report(scores, worth=_worth(scores), hours=folder.hours())
+
+
+def _examined(
+    model: Scored, names: Sequence[str], sets: Sequence[Prepared], halves: Labelled, place: torch.device, line: Line
+) -> list[Score]:
+    """The model's scores in the order of the protocols. It leaves the examination as it came."""
+    before = fingerprint(model.module)
+    model.module.to(place)
+    train, test = sets
+    exam = Exam(model=model, train=train, test=test, classes=len(halves.classes), device=place, line=line)
+    scores = [score for name in names if model.learns or name not in FOR_WEIGHTS for score in PROBES[name](exam)]
+    if fingerprint(model.module) != before:
+        raise RuntimeError(f"evaluation changed {model.name}: this is a defect of lookalike, please report it")
+    return scores
+
+
+def _worth(scores: dict[str, list[Score]]) -> list[Worth]:
+    """For each score of the trained encoder, the best reference that was measured in the same way."""
+    found = []
+    for own in scores["trained"]:
+        rivals = {
+            name: score
+            for name, others in scores.items()
+            for score in others
+            if name != "trained" and (score.name, score.protocol.settings) == (own.name, own.protocol.settings)
+        }
+        if rivals:
+            found.append(worth(own, rivals))
+    return found
 
 
 def _tell(halves: Labelled, line: Line) -> None:
@@ -97,82 +121,11 @@ def _tell(halves: Labelled, line: Line) -> None:
         line.say(f"no train/ and test/ here: {text}, chosen by the hash of their names")
 
 
-def _demand_known(protocols: Sequence[str]) -> None:
-    unknown = [name for name in protocols if name not in KNOWN]
+def _known(protocols: Sequence[str]) -> list[str]:
+    """The names asked for, each once."""
+    unknown = [name for name in protocols if name not in PROBES]
     if unknown or not protocols:
         raise ValueError(
-            f"there is no protocol {', '.join(map(repr, unknown)) or 'given'}: known are {', '.join(KNOWN)}"
+            f"there is no protocol {', '.join(map(repr, unknown)) or 'given'}: known are {', '.join(PROBES)}"
         )
-
-
-class Prepared:
-    """The central view of each readable image of a source, in order; labels belong to the images that are kept."""
-
-    def __init__(self, source: Files, size: int, line: Line, max_bad: float) -> None:
-        with line.track(f"Decoding {len(source):,} images", len(source)) as advance:
-            self.source = cached(source, on_progress=steps_of(advance))
-        self.views, self.line = Views({"center": eval_chain(size)}), line
-        self.skips = Skips(None, len(source), allowed=max_bad)
-        self.size = size
-
-    def tell(self) -> None:
-        """Says which images were left out."""
-        if self.skips.met:
-            names = ", ".join(one.name for one in list(self.skips.met.values())[:5])
-            self.line.say(f"unreadable images, left out: {len(self.skips.met):,} of {self.skips.size:,}, first {names}")
-
-    def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        for index in torch.arange(len(self.source)).split(CHUNK):
-            images, found, skipped = read_or_next(self.source, torch.arange(len(self.source)), index, stride=CHUNK)
-            self.skips.add(skipped)
-            kept = found == index
-            if kept.any():
-                images = [image for image, keep in zip(images, kept, strict=True) if keep]
-                parameters = self.views.draw(index[kept], seed=0, epoch=(0, 0))
-                yield index[kept], self.views.render(images, parameters)["center"]
-
-
-def knn_scores(
-    model: nn.Module,
-    name: str,
-    sets: Sequence[Prepared],
-    halves: Labelled,
-    place: torch.device,
-    line: Line,
-    recipe: Recipe,
-) -> list[Score]:
-    """Both k-NN protocols from one search."""
-    features = []
-    for part, what in zip(sets, ("train", "test"), strict=True):
-        with line.track(f"{name}: {what} features", len(part.source)) as advance:
-            features.append(extract(model, part.batches(), device=place, on_progress=steps_of(advance)))
-    train, test = features
-    found = nearest(test.rows, train.rows, max(k for k, _ in PROTOCOLS), exclude_self=False)
-    assert halves.train.labels is not None
-    assert halves.test.labels is not None
-    labels = halves.train.labels[train.index], halves.test.labels[test.index]
-    results = [vote(found, *labels, k=k, temperature=t, classes=len(halves.classes)) for k, t in PROTOCOLS]
-    for result in results:
-        if result.note and name == "trained":
-            line.say(result.note)
-    return [card(result, model, name, sets[0].size, recipe) for result in results]
-
-
-def card(result: KnnResult, model: nn.Module, name: str, size: int, recipe: Recipe) -> Score:
-    """The result with its protocol and what was scored."""
-    learned, pixels = name == "trained", name == "raw pixels"
-    return Score(
-        value=result.accuracy,
-        protocol=Protocol(
-            probe="knn",
-            n_train=result.n_train,
-            n_test=result.n_test,
-            features="pixels" if pixels else "backbone",
-            crop=f"center {size} px",
-            settings={"k": result.k, "temperature": result.temperature},
-        ),
-        interval=result.interval,
-        seed=None if pixels else recipe.seed,
-        epochs=recipe.epochs if learned else None,
-        backbone="" if pixels else fingerprint(model),
-    )
+    return list(dict.fromkeys(protocols))

@@ -96,6 +96,19 @@ class RunFolder:
         """What the run began with, and what resumed it since. Raises CheckpointError where that cannot be read."""
         return _facts(self.path / "manifest.json", "data", "images", "identity", "init", "labels", "versions")
 
+    def hours(self) -> float | None:
+        """What the steps of training took, probes and checkpoints left out, by metrics.jsonl; None where it is lost."""
+        try:
+            rows = [json.loads(line) for line in self.metrics.read_text().splitlines()]
+            speeds = [(row["step"], row["images_per_second"]) for row in rows if "images_per_second" in row]
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        seconds, last = 0.0, 0
+        for step, speed in speeds:
+            seconds += (step - last) * self.recipe().batch / speed
+            last = step
+        return seconds / 3600 if speeds else None
+
     def finish(self, exports: Mapping[str, nn.Module], recipe: Recipe) -> list[Path]:
         """Writes one weight file per role, and beside it what is needed to build the network again."""
         for role, module in exports.items():
@@ -117,10 +130,10 @@ class RunFolder:
         weights, recipe = self.path / f"{role}.safetensors", self.recipe()
         if not weights.is_file():
             roles = ", ".join(sorted(path.stem for path in self.path.glob("*.safetensors")))
-            raise ValueError(
-                f"{self.path} holds no trained {role} ({'it has ' + roles if roles else 'training has not finished'}): "
-                f"go on with lookalike pretrain --resume {self.path}"
-            )
+            why, then = "training has not finished", f"go on with lookalike pretrain --resume {self.path}"
+            if roles:
+                why, then = f"it has {roles}", "name one of these as --role"
+            raise ValueError(f"{self.path} holds no trained {role} ({why}): {then}")
         encoder = build_encoder(
             recipe.backbone, channels=recipe.data.channels, size=view_size(recipe), seed=recipe.seed
         )

@@ -1,17 +1,21 @@
 """The losses once more, as loops over rows and keys: what `lookalike selftest` holds the shipped ones against.
 
 Each loop takes a method in fp64 and its views, runs the networks as the paper says, and sums over pairs one by one;
-nothing of `functional` is used. Gradient flows where the loop does not cut it.
+nothing of `functional` is used but its random numbers. Gradient flows where the loop does not cut it.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from itertools import permutations
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
-from lookalike.api.tiny import moment
+from lookalike.api.loop_steps import direction, log_shares, slow
+from lookalike.api.loops_of_crops import dino, relicv2, swav
+from lookalike.api.tiny import CLASSES
+from lookalike.functional import random
 
 Loop: TypeAlias = Callable[[Any, Mapping[str, Tensor]], Tensor]
 
@@ -60,62 +64,147 @@ def sce(method: Any, views: Mapping[str, Tensor]) -> Tensor:
     return total / len(queries)
 
 
-def swav(method: Any, views: Mapping[str, Tensor]) -> Tensor:
-    """Caron et al. 2020, equations 2 to 4: each view predicts the codes of the others; all views in one forward."""
-    pixels, count = torch.cat([views[view] for view in method.views]), len(method.views)
-    z = [direction(row) for row in method.projector(method.encoder(pixels))]
-    scores = [[(row * c).sum() for c in method.prototypes.weight] for row in z]
-    rows, total = len(z) // count, torch.zeros((), dtype=torch.float64)
-    for i, j in ((i, j) for i in range(len(method.codes)) for j in range(count) if i != j):
-        codes = balanced(scores[i * rows : (i + 1) * rows], method.epsilon, method.iterations)
-        for code, seen in zip(codes, scores[j * rows : (j + 1) * rows], strict=True):
-            total = total - sum(
-                q * share for q, share in zip(code, log_softmax([s / method.temperature for s in seen]), strict=True)
-            )
-    return total / rows / len(method.codes) / (count - 1)
+def simsiam(method: Any, views: Mapping[str, Tensor]) -> Tensor:
+    """Chen and He 2020, equation 2; each view has batch statistics of its own, and targets get no gradient."""
+    rows = {view: method.projector(method.encoder(pixels)) for view, pixels in views.items()}
+    total = torch.zeros((), dtype=torch.float64)
+    for one, two in (("view/1", "view/2"), ("view/2", "view/1")):
+        for prediction, target in zip(method.predictor(rows[one]), rows[two].detach(), strict=True):
+            total = total - (direction(prediction) * direction(target)).sum() / (2 * len(rows[one]))
+    return total
 
 
-def dino(method: Any, views: Mapping[str, Tensor]) -> Tensor:
-    """Caron et al. 2021, equations 2 to 4, before the center has moved; all views in one forward."""
-    student = torch.cat([views[view] for view in method.student_views])
-    teacher = torch.cat([views[view] for view in method.teacher_views])
-    s = against_directions(method.projector(method.encoder(student)), method.prototypes.weight)
-    (slow_weight,) = (p for p in method.teacher_prototypes.parameters() if p.shape == method.prototypes.weight.shape)
-    t = against_directions(slow(method.teacher, teacher), slow_weight)
-    rows, total = len(views["global/1"]), torch.zeros((), dtype=torch.float64)
-    sharp = method.teacher_temperature.end
-    pairs = [(i, j) for i in range(len(method.teacher_views)) for j in range(len(method.student_views)) if i != j]
-    for i, j in pairs:
-        for b in range(rows):
-            target = [
-                share.exp().item()
-                for share in log_softmax([(x - c) / sharp for x, c in zip(t[i * rows + b], method.center, strict=True)])
-            ]
-            shares = log_softmax([x / method.temperature for x in s[j * rows + b]])
-            total = total - sum(q * share for q, share in zip(target, shares, strict=True))
-    return total / rows / len(pairs)
+def barlow_twins(method: Any, views: Mapping[str, Tensor]) -> Tensor:
+    """Zbontar et al. 2021, equations 1 and 2; each dimension is standardized as BatchNorm does, 1e-5 under the root."""
+    one, two = (
+        [
+            (column - column.mean()) / (column.var(correction=0) + 1e-5).sqrt()
+            for column in method.projector(method.encoder(views[view])).T
+        ]
+        for view in ("view/1", "view/2")
+    )
+    total = torch.zeros((), dtype=torch.float64)
+    for i, a in enumerate(one):
+        for j, b in enumerate(two):
+            correlation = (a * b).mean()
+            total = total + ((1 - correlation).pow(2) if i == j else method.redundancy * correlation.pow(2))
+    return total
 
 
-def relicv2(method: Any, views: Mapping[str, Tensor]) -> Tensor:
-    """Tomasev et al. 2022: -log p of the own image, and the divergence from the p of the views swapped."""
-    large, sizes = method.large_views, {view: len(views[view]) for view in method.views}
-    joined = method.projector(method.encoder(torch.cat([views[view] for view in method.views])))
-    slowly = slow(method.target, torch.cat([views[view] for view in large]))
-    o = dict(zip(method.views, joined.split([sizes[view] for view in method.views]), strict=True))
-    t = dict(zip(large, slowly.split([sizes[view] for view in large]), strict=True))
-    rows, total = sizes[large[0]], torch.zeros((), dtype=torch.float64)
-    drawn = torch.randperm(rows - 1, generator=moment(0).generator("others")).tolist()[: method.others]
-    for one, m in method.pairs:
-        swapped = (m, one) if one in large else (large[(large.index(m) + 1) % len(large)], m)
-        for i in range(rows):
-            places = [i, *((i + 1 + ahead) % rows for ahead in drawn)]
-            p, q = (
-                log_shares(direction(o[a][i]), [direction(t[b][j]) for j in places], method.temperature)
-                for a, b in ((one, m), swapped)
-            )
-            held = sum(x.exp().item() * x.item() for x in p)
-            total = total - p[0] + method.invariance * (held - sum(x.exp() * y for x, y in zip(p, q, strict=True)))
-    return total / rows / len(method.pairs)
+def vicreg(method: Any, views: Mapping[str, Tensor]) -> Tensor:
+    """Bardes et al. 2021, equations 1 to 6, with the mean of the squared distances over dimensions."""
+    both = [method.projector(method.encoder(views[view])) for view in ("view/1", "view/2")]
+    total = method.invariance * (both[0] - both[1]).pow(2).mean()
+    for z in both:
+        columns = list((z - z.mean(0)).T)
+        for a in columns:
+            deviation = ((a * a).sum() / (len(z) - 1) + 1e-4).sqrt()
+            total = total + method.variance * (1 - deviation).clamp(min=0) / len(columns)
+        for a, b in permutations(columns, 2):
+            total = total + method.covariance * ((a * b).sum() / (len(z) - 1)).pow(2) / len(columns)
+    return total
+
+
+def moco_v3(method: Any, views: Mapping[str, Tensor]) -> Tensor:
+    """Chen et al. 2021, equation 1 and algorithm 1, both ways; keys of all images of the batch, without gradient."""
+    total = torch.zeros((), dtype=torch.float64)
+    for one, two in (("view/1", "view/2"), ("view/2", "view/1")):
+        queries = method.predictor(method.projector(method.encoder(views[one])))
+        keys = [direction(key) for key in slow(method.momentum_encoder, views[two])]
+        for own, query in enumerate(queries):
+            share = log_shares(direction(query), keys, method.temperature)[own]
+            total = total - 2 * method.temperature * share / len(queries)
+    return total
+
+
+def dcl(method: Any, views: Mapping[str, Tensor]) -> Tensor:
+    """Yeh et al. 2021, equation 6, without weights."""
+    total = torch.zeros((), dtype=torch.float64)
+    own = pairs(method, views)
+    for positive, negatives in own:
+        total = total - positive + torch.stack([negative.exp() for negative in negatives]).sum().log()
+    return total / len(own)
+
+
+def debiased(method: Any, views: Mapping[str, Tensor]) -> Tensor:
+    """Chuang et al. 2020, with one positive."""
+    total = torch.zeros((), dtype=torch.float64)
+    own = pairs(method, views)
+    for positive, negatives in own:
+        seen = torch.stack([negative.exp() for negative in negatives]).sum()
+        corrected = (seen - method.prior * len(negatives) * positive.exp()) / (1 - method.prior)
+        rest = corrected.clamp(min=len(negatives) * math.exp(-1 / method.temperature))
+        total = total - (positive.exp() / (positive.exp() + rest)).log()
+    return total / len(own)
+
+
+def nnclr(method: Any, views: Mapping[str, Tensor]) -> Tensor:
+    """Dwibedi et al. 2021, both ways; the nearest row of the support set stands for the view."""
+    rows = {view: method.projector(method.encoder(pixels)) for view, pixels in views.items()}
+    support, total = [row.clone() for row in method.queue.rows()], torch.zeros((), dtype=torch.float64)
+    for one, two in (("view/1", "view/2"), ("view/2", "view/1")):
+        predictions = [direction(row) for row in method.predictor(rows[two])]
+        for own, row in enumerate(rows[one].detach()):
+            products = [float((other * row).sum()) for other in support]
+            friend = support[products.index(max(products))]
+            total = total - log_shares(friend, predictions, method.temperature)[own] / (2 * len(predictions))
+    return total
+
+
+def ressl(method: Any, views: Mapping[str, Tensor]) -> Tensor:
+    """Zheng et al. 2021, equation 6, one strong view: both softmaxes are over the queue alone."""
+    queries, keys = method.projector(method.encoder(views["strong"])), slow(method.momentum_encoder, views["weak"])
+    memory, total = [row.clone() for row in method.queue.rows()], torch.zeros((), dtype=torch.float64)
+    for query, key in zip(queries, keys, strict=True):
+        relations = log_shares(direction(key), memory, method.momentum_temperature)
+        shares = log_shares(direction(query), memory, method.temperature)
+        for relation, share in zip(relations, shares, strict=True):
+            total = total - relation.exp() * share
+    return total / len(queries)
+
+
+def supcon(method: Any, views: Mapping[str, Tensor]) -> Tensor:
+    """Khosla et al. 2020, equation 2: each view among all others, several of them of its class."""
+    z = [direction(row) for row in method.projector(method.encoder(torch.cat([views["view/1"], views["view/2"]])))]
+    half, total = len(z) // 2, torch.zeros((), dtype=torch.float64)
+    for a in range(len(z)):
+        others = [c for c in range(len(z)) if c != a]
+        shares = log_shares(z[a], [z[c] for c in others], method.temperature)
+        alike = [share for c, share in zip(others, shares, strict=True) if (c - a) % half % CLASSES == 0]
+        total = total - torch.stack(alike).mean()
+    return total / len(z)
+
+
+def npid(method: Any, views: Mapping[str, Tensor]) -> Tensor:
+    """Wu et al. 2018, equations 4 to 7, in a first step: Z is N times the mean of all exponentials of the batch."""
+    rows, count = method.projector(method.encoder(views["view"])), len(method.bank.rows())
+    memory, share = [row.clone() for row in method.bank.rows()], method.drawn / count
+    chances = random.uniform(random.key("batch", 0, 0, "negatives"), torch.arange(len(rows)), method.drawn)
+    drawn = [[own, *(int(count * chance) for chance in line)] for own, line in enumerate(chances.tolist())]
+    exponentials = [
+        torch.stack([torch.exp((direction(row) * memory[j]).sum() / method.temperature) for j in line])
+        for row, line in zip(rows, drawn, strict=True)
+    ]
+    normalizer = count * torch.cat(exponentials).detach().mean()
+    total = torch.zeros((), dtype=torch.float64)
+    for values in exponentials:
+        p = values / normalizer
+        total = total - torch.log(p[0] / (p[0] + share)) - torch.log(share / (p[1:] + share)).sum()
+    return total / len(rows)
+
+
+def ascl(method: Any, views: Mapping[str, Tensor]) -> Tensor:
+    """Feng & Patras 2022, section 3, with a queue: the positive, and each key by its chance and the confidence."""
+    queries, keys = method.projector(method.encoder(views["strong"])), slow(method.momentum_encoder, views["weak"])
+    memory, total = [row.clone() for row in method.queue.rows()], torch.zeros((), dtype=torch.float64)
+    for query, key in zip(queries, keys, strict=True):
+        chances = log_shares(direction(key), memory, method.momentum_temperature)
+        confidence = 1 + torch.stack([chance.exp() * chance for chance in chances]).sum() / math.log(len(memory))
+        wanted = [min(1.0, float(confidence * method.neighbors * chance.exp())) for chance in chances]
+        shares = log_shares(direction(query), [direction(key), *memory], method.temperature)
+        for weight, share in zip([1.0, *wanted], shares, strict=True):
+            total = total - weight / (1 + sum(wanted)) * share
+    return total / len(queries)
 
 
 LOOPS: Mapping[str, Loop] = {
@@ -126,42 +215,25 @@ LOOPS: Mapping[str, Loop] = {
     "swav": swav,
     "dino": dino,
     "relicv2": relicv2,
+    "simsiam": simsiam,
+    "barlow_twins": barlow_twins,
+    "vicreg": vicreg,
+    "moco_v3": moco_v3,
+    "dcl": dcl,
+    "debiased": debiased,
+    "nnclr": nnclr,
+    "ressl": ressl,
+    "supcon": supcon,
+    "npid": npid,
+    "ascl": ascl,
 }
 
 
-def direction(row: Tensor) -> Tensor:
-    """The row divided by its length."""
-    return row / torch.stack([number * number for number in row]).sum().sqrt()
-
-
-def log_shares(row: Tensor, keys: Sequence[Tensor], temperature: float) -> list[Tensor]:
-    """log of each key's share of the softmax over row . key / temperature."""
-    return log_softmax([(row * key).sum() / temperature for key in keys])
-
-
-def log_softmax(logits: Sequence[Tensor]) -> list[Tensor]:
-    """log of each logit's share of the softmax."""
-    top = max(logit.item() for logit in logits)
-    log_sum = top + torch.stack([(logit - top).exp() for logit in logits]).sum().log()
-    return [logit - log_sum for logit in logits]
-
-
-def against_directions(rows: Tensor, weight: Tensor) -> list[list[Tensor]]:
-    """Cosine of each row with each row of a weight."""
-    return [[(direction(row) * direction(c)).sum() for c in weight] for row in rows]
-
-
-def balanced(scores: Sequence[Sequence[Tensor]], epsilon: float, iterations: int) -> list[list[float]]:
-    """Sinkhorn's codes, a row per sample: prototypes get equal weight, then samples, in turn."""
-    q = [[math.exp(score.item() / epsilon) for score in row] for row in scores]
-    for _ in range(iterations):
-        sums = [sum(column) for column in zip(*q, strict=True)]
-        q = [[value / of_prototype for value, of_prototype in zip(row, sums, strict=True)] for row in q]
-        q = [[value / sum(row) for value in row] for row in q]
-    return q
-
-
-def slow(network: Any, pixels: Tensor) -> Tensor:
-    """What a momentum encoder makes of a view: no gradient."""
-    with torch.no_grad():
-        return network(pixels)
+def pairs(method: Any, views: Mapping[str, Tensor]) -> list[tuple[Tensor, list[Tensor]]]:
+    """Of every view the logit of its partner, and those of all views of other images."""
+    z = [direction(row) for view in ("view/1", "view/2") for row in method.projector(method.encoder(views[view]))]
+    images, found = len(z) // 2, []
+    for a, row in enumerate(z):
+        logits = [(row * other).sum() / method.temperature for other in z]
+        found.append((logits[(a + images) % len(z)], [x for c, x in enumerate(logits) if (c - a) % images]))
+    return found

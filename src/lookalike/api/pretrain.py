@@ -44,7 +44,7 @@ def pretrain(
     data: a folder (flat or nested), a list, tar shards, a Hub data set, a torch data set (docs/data.md). recipe: a
     library name or a file; without one it is chosen by a printed rule from the images, the device and `method`.
     overrides: dotted "key=value"; backbone, epochs, batch and seed are short for some of them.
-    out: the run folder (default runs/<method>-<n>). init: timm:NAME, FILE.safetensors or a run folder to start from.
+    out: the run folder (default runs/METHOD-N). init: timm:NAME, FILE.safetensors or a run folder to start from.
     label_spec: "folders", "cls", "json:FIELD", "column:NAME", a CSV file; watched only, unless the method learns so.
     Torch's number of threads becomes the recipe's.
     Raises ValueError in one sentence for what a user can mend, loop.Stopped after a signal (saved, to be resumed).

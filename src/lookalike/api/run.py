@@ -8,6 +8,7 @@ from typing import Any
 
 from lookalike.api.embed import Embedded, embed
 from lookalike.api.evaluate import Report, evaluate
+from lookalike.api.export import Exported, export
 from lookalike.api.folder import RunFolder
 from lookalike.modules import Encoder
 from lookalike.recipes import Recipe
@@ -34,13 +35,19 @@ class Run:
         """The lines of metrics.jsonl."""
         return [json.loads(line) for line in self.folder.metrics.read_text().splitlines()]
 
-    def evaluate(self, data: str | PathLike[str], protocols: str | Sequence[str] = ("knn",)) -> Report:
-        """Scores on labelled images, beside raw pixels and random weights: see `lookalike.evaluate`."""
-        return evaluate(self.path, data, protocols=protocols)
+    def evaluate(
+        self, data: str | PathLike[str], protocols: str | Sequence[str] = ("knn",), *, others: Sequence[str] = ()
+    ) -> Report:
+        """Scores on labelled images, beside raw pixels, random weights and `others`: see `lookalike.evaluate`."""
+        return evaluate(self.path, data, protocols=protocols, others=others)
 
     def embed(self, data: Any, out: str | PathLike[str]) -> Embedded:
         """Features of all images of `data` in FILE.parquet or FILE.npy: see `lookalike.embed`."""
         return embed(self.path, data, out=out)
+
+    def export(self, to: str, out: str | PathLike[str] | None = None) -> Exported:
+        """The encoder as a file for other software: see `lookalike.export`."""
+        return export(self.path, to=to, out=out)
 
     def __fspath__(self) -> str:
         return str(self.path)

@@ -10,11 +10,12 @@ from lookalike.functional import random
 from lookalike.functional.collectives import rank, world
 from lookalike.functional.schedules import Clock
 from lookalike.methods.method import Batch, Method, Progress
-from lookalike.modules import NormedPrototypes, Prototypes, Queue, mlp, with_batch_statistics
+from lookalike.modules import Bank, NormedPrototypes, Prototypes, Queue, mlp, with_batch_statistics
 from lookalike.recipes.build import seeded
 from lookalike.recipes.tables import METHODS
 
 PIXELS, FEATURES, OUT, HIDDEN, KEYS, DIRECTIONS = 6, 5, 4, 8, 20, 7
+CLASSES = 3
 
 
 class NothingElse:
@@ -28,14 +29,14 @@ class NothingElse:
 
 
 def tiny(name: str, seed: int = 0) -> Method:
-    """The method with its defaults, small perceptrons as networks, and batch statistics over the global batch.
+    """The method with its defaults and a queue where it takes one, small perceptrons, statistics of the global batch.
 
-    Raises ValueError where its constructor wants more than networks, a queue and prototypes.
+    Raises ValueError where its constructor wants more than networks, a queue, a bank and prototypes.
     """
     cast, given = METHODS[name], dict[str, nn.Module]()
     with seeded("selftest", seed):
         for parameter in inspect.signature(cast).parameters.values():
-            if parameter.default is inspect.Parameter.empty:
+            if parameter.default is inspect.Parameter.empty or parameter.annotation == Queue | None:
                 given[parameter.name] = _part(name, parameter, first=len(given) == 1)
     method = cast(**given)
     with_batch_statistics(method, "global")
@@ -47,11 +48,17 @@ def _part(name: str, parameter: inspect.Parameter, first: bool) -> nn.Module:
         return mlp(PIXELS, [HIDDEN, FEATURES], last_norm="plain")
     if parameter.annotation is nn.Module:
         return mlp(FEATURES if first else OUT, [HIDDEN, OUT])
-    if parameter.annotation is Queue:
+    if parameter.annotation in (Queue, Queue | None):
         return Queue(KEYS, OUT, seed=1)
+    if parameter.annotation is Bank:
+        bank = Bank(KEYS, OUT)
+        bank.fill([(torch.arange(KEYS), Queue(KEYS, OUT, seed=1).rows())])
+        return bank
     if parameter.annotation in (Prototypes, NormedPrototypes):
         return parameter.annotation(DIRECTIONS, OUT)
-    raise ValueError(f"the self-test cannot make {parameter.name!r} of {name}: only networks, queues and prototypes")
+    raise ValueError(
+        f"the self-test cannot make {parameter.name!r} of {name}: only networks, queues, banks, prototypes"
+    )
 
 
 def reads(method: Method) -> Sequence[str]:
@@ -60,7 +67,7 @@ def reads(method: Method) -> Sequence[str]:
 
 
 def batch(method: Method, rows: int, step: int = 0) -> Batch:
-    """This process's rows of a global batch of `rows` vectors, where and as precise as the method is."""
+    """This process's rows of a global batch of `rows` vectors in three classes, where and as precise as the method."""
     position, like = torch.arange(rank(), rows, world()), next(method.parameters())
     return Batch(
         views={view: pixels(view, rows, step)[position].to(like) for view in reads(method)},
@@ -68,6 +75,7 @@ def batch(method: Method, rows: int, step: int = 0) -> Batch:
         position=position.to(like.device),
         progress=moment(step),
         redraw=NothingElse(),
+        labels=(position % CLASSES).to(like.device),
     )
 
 

@@ -3,7 +3,7 @@
 import json
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich import box
@@ -17,7 +17,13 @@ RunPath = Annotated[str, typer.Argument(metavar="RUN", help="The folder that pre
 Labelled = Annotated[
     str, typer.Option("--data", metavar="DIR", help="train/CLASS/ and test/CLASS/, or one folder of classes")
 ]
-Protocols = Annotated[str, typer.Option("--protocol", metavar="LIST", help="How to score: knn")]
+Protocols = Annotated[
+    str, typer.Option("--protocol", metavar="LIST", help="Of knn,linear,few,retrieval,finetune,linear_sgd")
+]
+References = Annotated[
+    list[str] | None,
+    typer.Option("--reference", metavar="WHAT", help="Score this too: timm:NAME, FILE.safetensors or another run"),
+]
 NoReferences = Annotated[bool, typer.Option("--no-references", help="Skip raw pixels and random weights")]
 Device = Annotated[str, typer.Option(metavar="NAME", help="auto, cpu or cuda")]
 MaxBad = Annotated[float, typer.Option(metavar="X", help="Share of images that may be unreadable")]
@@ -27,14 +33,16 @@ def evaluate(
     run: RunPath,
     data: Labelled,
     protocol: Protocols = "knn",
+    reference: References = None,
     no_references: NoReferences = False,
     device: Device = "auto",
     max_bad: MaxBad = 0.001,
 ) -> None:
     """Score a trained encoder on labelled images.
 
-    Raw pixels and random weights are scored beside it. The encoder is not changed. The scores are added to
-    RUN/evaluation.json; the last line is the trained encoder's first score.
+    Raw pixels and random weights are scored beside it, and what --reference names; how far it is ahead of the best of
+    them is said for each protocol. The encoder is not changed. The scores are added to RUN/evaluation.json; the last
+    line is the trained encoder's first score.
     """
     from lookalike.api import evaluate as measure
 
@@ -43,25 +51,37 @@ def evaluate(
         data,
         protocols=tuple(name.strip() for name in protocol.split(",") if name.strip()),
         references=not no_references,
+        others=tuple(reference or ()),
         device=device,
         max_bad=max_bad,
         quiet=False,
     )
     keep(Path(run), data, report)
     show(report)
+    for line in report.verdicts():
+        print(line)
     print(f"kept in {Path(run) / 'evaluation.json'}; next: lookalike embed {run} FOLDER --out rows.parquet")
     print(report.best.line())
 
 
 def show(report: "Report") -> None:
     """The scores as a table, the trained encoder's last."""
-    table = Table("encoder", "probe", "accuracy", "95 % interval", box=box.SIMPLE, pad_edge=False)
+    from lookalike.evaluation import brief
+
+    table = Table("encoder", "probe", "value", "95 % interval", "found", box=box.SIMPLE, pad_edge=False)
     for name in sorted(report.scores, key=lambda name: name == "trained"):
         for score in report.scores[name]:
             low, high = score.interval or (score.value, score.value)
-            settings = ", ".join(f"{key}={value}" for key, value in score.protocol.settings.items())
+            settings, found = (
+                ", ".join(f"{key}={brief(value)}" for key, value in values.items())
+                for values in (score.protocol.settings, score.found)
+            )
             table.add_row(
-                name, f"{score.name} ({settings})", f"{100 * score.value:.1f} %", f"{100 * low:.1f} to {100 * high:.1f}"
+                name,
+                f"{score.name} ({settings})",
+                f"{100 * score.value:.1f} %",
+                f"{100 * low:.1f} to {100 * high:.1f}",
+                found,
             )
     Console(highlight=False).print(table)
 
@@ -78,5 +98,7 @@ def keep(run: Path, data: str, report: "Report") -> None:
     if not isinstance(earlier, list):
         raise ValueError(f"{path} is no list of scores: move it away, and evaluate again")
     date = datetime.now(UTC).isoformat(timespec="seconds")
-    new = {"date": date, "data": str(Path(data).absolute()), "scores": report.as_dict()}
+    new: dict[str, Any] = {"date": date, "data": str(Path(data).absolute()), "scores": report.as_dict()}
+    if report.worth:
+        new |= {"worth": [one.as_dict() for one in report.worth], "hours": report.hours}
     write_atomic(path, (json.dumps([*earlier, new], indent=2) + "\n").encode())

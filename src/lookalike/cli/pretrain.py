@@ -31,7 +31,7 @@ Labels = Annotated[
     str | None,
     typer.Option(
         metavar="folders|FILE.csv|cls|json:FIELD|column:NAME",
-        help="Labels to score with while training; none are needed",
+        help="Labels to score with while training; only supcon learns from them, and none are needed",
     ),
 ]
 MaxBad = Annotated[float | None, typer.Option(metavar="X", help="Share of images that may be unreadable (0.001)")]
@@ -79,7 +79,7 @@ def pretrain(
     """
     values = (epochs, seed, backbone, batch, max_bad, channels, column, download)
     overrides = [f"{key}={json.dumps(value)}" for key, value in zip(KEYS, values, strict=True) if value is not None]
-    overrides += _whole(changes or [])
+    overrides += _whole(data, changes or [])
     if resume is not None:
         new = zip(OF_A_NEW_RUN, (method, recipe, out, init, labels), strict=True)
         _go_on(resume, data, [name for name, value in new if value] + overrides, allow_different_numerics)
@@ -124,11 +124,17 @@ def _is_change(word: str) -> bool:
     return "=" in word and "://" not in word.partition("=")[0] and not Path(word).exists()
 
 
-def _whole(changes: list[str]) -> list[str]:
-    """The changes, after looking whether the shell has made many words of a pattern of tar files."""
+def _whole(data: str | None, changes: list[str]) -> list[str]:
+    """The changes, after looking whether the shell has made many words of a pattern, or two folders were given."""
     if any(word.endswith(".tar") and "=" not in word for word in changes):
         raise ValueError(
             "several tar files were given: quote the pattern, as 'shards-{0000..0009}.tar', or give their folder"
+        )
+    other = next((word for word in changes if "=" not in word and Path(word).exists()), None)
+    if other is not None:
+        raise ValueError(
+            f"one set of images is learned from, and two were given, {data} and {other}: move them into one folder, or "
+            "give a text file with one path a line"
         )
     return changes
 

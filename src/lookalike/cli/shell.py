@@ -17,16 +17,22 @@ from lookalike.cli.demo import demo
 from lookalike.cli.doctor import doctor
 from lookalike.cli.embed import embed
 from lookalike.cli.evaluate import evaluate
+from lookalike.cli.export import export
 from lookalike.cli.methods import methods
 from lookalike.cli.pretrain import pretrain
 from lookalike.cli.recipes import recipes
+from lookalike.cli.report import report
 from lookalike.cli.selftest import selftest
+from lookalike.cli.views import views
 
 VERBS: dict[str, Callable[..., None]] = {
     "demo": demo,
     "pretrain": pretrain,
     "evaluate": evaluate,
     "embed": embed,
+    "export": export,
+    "report": report,
+    "views": views,
     "methods": methods,
     "recipes": recipes,
     "doctor": doctor,

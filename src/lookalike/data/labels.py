@@ -66,7 +66,7 @@ def labels(source: Source, spec: str | os.PathLike[str]) -> tuple[Int64[Tensor, 
 def labelled(path: str | os.PathLike[str], *, channels: int = 3, test_share: float = TEST_SHARE) -> Labelled:
     """Training and test images with their labels, from `path`.
 
-    Either path/train/<class>/... and path/test/<class>/..., or path/<class>/..., where an image is a test image if
+    Either path/train/CLASS/... and path/test/CLASS/..., or path/CLASS/..., where an image is a test image if
     the 8-byte BLAKE2b digest of its name (relative, with /), as a big-endian fraction of 2**64, is below `test_share`:
     the choice depends on the name alone, so that new images move no other.
 
@@ -84,6 +84,7 @@ def labelled(path: str | os.PathLike[str], *, channels: int = 3, test_share: flo
         train, test = (Folder(half, channels=channels) for half in halves)
         return _joined(train, train.names, test, test.names, channels, by_name=False)
     folder = Folder(root, channels=channels)
+    _from_folders(folder.names)  # counts all images without a class, not those of one half
     chosen = [in_test(name, test_share) for name in folder.names]
     train_names = [name for name, test in zip(folder.names, chosen, strict=True) if not test]
     test_names = [name for name, test in zip(folder.names, chosen, strict=True) if test]

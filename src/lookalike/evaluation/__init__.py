@@ -1,6 +1,8 @@
 """Probes: they take any encoder and iterables of pixels, and give numbers that carry their protocol."""
 
 from lookalike.evaluation.features import Features, evaluating, extract, fingerprint, stream
+from lookalike.evaluation.few import DRAWS, SHARES, few, nearest_mean, shots
+from lookalike.evaluation.finetune import FINETUNE, LINEAR, Course, finetune
 from lookalike.evaluation.health import (
     Diagnosis,
     Health,
@@ -12,34 +14,64 @@ from lookalike.evaluation.health import (
     uniformity,
 )
 from lookalike.evaluation.knn import PROTOCOLS, KnnResult, knn, vote
+from lookalike.evaluation.linear import PENALTIES, LinearModel, LinearResult, fit, linear
 from lookalike.evaluation.neighbors import Neighbors, nearest
 from lookalike.evaluation.references import RawPixels, random_weights
-from lookalike.evaluation.score import Protocol, Score, compare, interval
+from lookalike.evaluation.retrieval import RANKS, RetrievalResult, retrieval
+from lookalike.evaluation.score import Answers, Protocol, Score, brief, compare, interval, mean_interval
+from lookalike.evaluation.svm import SvmResult, average_precision, svm
+from lookalike.evaluation.worth import Worth, paired, worth
 
 __all__ = [
+    "DRAWS",
+    "FINETUNE",
+    "LINEAR",
+    "PENALTIES",
     "PROTOCOLS",
+    "RANKS",
+    "SHARES",
+    "Answers",
+    "Course",
     "Diagnosis",
     "Features",
     "Health",
     "KnnResult",
+    "LinearModel",
+    "LinearResult",
     "Neighbors",
     "Protocol",
     "RawPixels",
     "Reading",
+    "RetrievalResult",
     "Score",
+    "SvmResult",
+    "Worth",
     "alignment",
+    "average_precision",
+    "brief",
     "compare",
     "diagnose",
     "evaluating",
     "extract",
+    "few",
+    "finetune",
     "fingerprint",
+    "fit",
     "health",
     "interval",
     "knn",
+    "linear",
+    "mean_interval",
     "nearest",
+    "nearest_mean",
+    "paired",
     "random_weights",
     "rankme",
+    "retrieval",
+    "shots",
     "stream",
+    "svm",
     "uniformity",
     "vote",
+    "worth",
 ]

@@ -18,35 +18,23 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from lookalike.evaluation.neighbors import Neighbors, nearest
-from lookalike.evaluation.score import interval
+from lookalike.evaluation.score import Answers
 
 # (k, temperature): small images as in MoCo's CIFAR notebook; larger ones as in DINO (arXiv 2104.14294)
 PROTOCOLS = ((200, 0.1), (20, 0.07))
 
 
 @dataclass(frozen=True, kw_only=True)
-class KnnResult:
-    """Accuracy over all test rows, with what it was measured by. `note` says what differs from what was asked.
+class KnnResult(Answers):
+    """Answers for all test rows, with what they were measured by. `note` says what differs from what was asked.
 
     top5 is None for five classes or fewer.
     """
 
-    correct: int
-    n_test: int
-    n_train: int
     k: int
     temperature: float
     top5: float | None = None
     note: str = ""
-
-    @property
-    def accuracy(self) -> float:
-        return self.correct / self.n_test
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """95 % interval of the accuracy, for the draw of the test images."""
-        return interval(self.correct, self.n_test)
 
 
 def knn(
@@ -100,8 +88,7 @@ def vote(
         raise ValueError(f"{found.rows.shape[1]} neighbors were searched and k is {used}; search for at least {used}")
     rank_M = _rank_of_truth(found, train_labels, test_labels, used, temperature, classes)
     return KnnResult(
-        correct=int((rank_M == 0).sum()),
-        n_test=len(test_labels),
+        hits=rank_M == 0,
         n_train=len(train_labels),
         k=used,
         temperature=temperature,

@@ -1,17 +1,30 @@
 """Pure tensor functions: no state, no hidden randomness."""
 
-from lookalike.functional.contrast import Contrast, contrast, soft_contrast
+from lookalike.functional.contrast import Contrast, Target, contrast, relations, soft_contrast
 from lookalike.functional.in_batch import in_batch_contrast, nt_xent
-from lookalike.functional.similarity import byol_distance, cosine, paired_cosine, unit
+from lookalike.functional.negatives import debiased, decoupled
+from lookalike.functional.redundancy import Spread, barlow_twins, cross_correlation, spread
+from lookalike.functional.similarity import byol_distance, cosine, nearest, paired_cosine, unit
+from lookalike.functional.supervised import sup_con
 
 __all__ = [
     "Contrast",
+    "Spread",
+    "Target",
+    "barlow_twins",
     "byol_distance",
     "contrast",
     "cosine",
+    "cross_correlation",
+    "debiased",
+    "decoupled",
     "in_batch_contrast",
+    "nearest",
     "nt_xent",
     "paired_cosine",
+    "relations",
     "soft_contrast",
+    "spread",
+    "sup_con",
     "unit",
 ]

@@ -24,6 +24,8 @@ float32, under autocast too. Options:
     reduction       "mean" over the global batch of `group`, or "none": own rows
     backend         see sweep.py
     sharded         rank r holds keys r, r + R ... (shards.py); an index counts over all of them
+    target          the whole target, made before: of many queries at once, or of another rule (ASCL: relabel.py)
+    beside          what q / t knows of candidates beside the keys, each row of its own (MoCHi: mixing.py)
 
     >>> from lookalike.functional import unit
     >>> q, k, queue = (unit(torch.randn(n, 8)) for n in (4, 4, 100))
@@ -40,11 +42,11 @@ from typing import Literal, NamedTuple, TypeAlias, get_args
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from lookalike.functional.collectives import Group, global_mean
+from lookalike.functional.known_gradient import known_gradient
 from lookalike.functional.shards import rows_of_shards, sweep_shards
-from lookalike.functional.sweep import Backend, Swept, sweep
+from lookalike.functional.sweep import Backend, Swept, merge, sweep
 
 Reduction: TypeAlias = Literal["mean", "none"]
 MaskPositive: TypeAlias = Literal["paper", "official"]
@@ -62,7 +64,7 @@ class Contrast(NamedTuple):
     confidence: Tensor
 
 
-class _Target(NamedTuple):
+class Target(NamedTuple):
     """Share of the target that lies on the keys; average key and entropy there. The rest is on the positive."""
 
     share: Float[Tensor, "B"]
@@ -90,6 +92,8 @@ def soft_contrast(
     mix: float = 1.0,
     positive_in_denominator: bool = True,
     mask_positive: MaskPositive = "paper",
+    target: Target | None = None,
+    beside: Swept | None = None,
     mask: Bool[Tensor, "B N"] | None = None,
     margin: float = 0.0,
     reduction: Reduction = "mean",
@@ -102,18 +106,34 @@ def soft_contrast(
     Raises ValueError for a temperature <= 0, an unknown option, or where a part is missing that `mix` needs.
     """
     _check_temperature(temperature)
-    _check_parts(positive, teacher, teacher_temperature, mix, mask_positive, positive_in_denominator)
+    _check_parts(positive, teacher, teacher_temperature, mix, mask_positive, positive_in_denominator, target)
     with torch.no_grad(), torch.autocast(q_BD.device.type, enabled=False):
         u_BD = _wide(q_BD) / temperature
         own_BD = torch.zeros_like(u_BD) if positive is None else positive.to(u_BD.dtype)
-        student, target = _seen(u_BD, keys, mask, backend, sharded, group), _hard(u_BD)
+        student = _seen(u_BD, keys, mask, backend, sharded, group)
+        student = student if beside is None else merge(student, beside)
         if mix < 1 and teacher is not None and teacher_temperature is not None:
             t_BD = teacher.to(u_BD.dtype) / teacher_temperature
             seen = _seen(t_BD, keys, mask, backend, sharded, group)
             target = _relations(t_BD, seen, 1 - mix, beside_zero=mask_positive == "official")
+        target = _hard(u_BD) if target is None else target
         solved = _solve(u_BD, student, own_BD, target, margin / temperature, positive_in_denominator)
         confidence_B = torch.sigmoid(-solved.gap) * (positive is not None)
     return _result(q_BD, solved, confidence_B, temperature, reduction, group)
+
+
+@torch.no_grad()
+def relations(
+    teacher_BD: Float[Tensor, "B D"], keys_ND: Float[Tensor, "N D"], *, temperature: float, backend: Backend = "auto"
+) -> Target:
+    """The target that follows softmax(teacher keys / t), nothing of it on a positive: ReSSL's.
+
+    The same as mix=0 with this teacher, made once for several calls. Raises ValueError for a temperature <= 0.
+    """
+    _check_temperature(temperature)
+    with torch.autocast(teacher_BD.device.type, enabled=False):
+        t_BD = _wide(teacher_BD) / temperature
+        return _relations(t_BD, sweep(t_BD, keys_ND, backend=backend), 1.0, beside_zero=False)
 
 
 def contrast(
@@ -157,13 +177,13 @@ def _seen(u_BD: Tensor, keys_ND: Tensor, mask: Tensor | None, backend: Backend, 
     return sweep_shards(u_BD, keys_ND, backend=backend, group=group)
 
 
-def _hard(u_BD: Tensor) -> _Target:
+def _hard(u_BD: Tensor) -> Target:
     """All of the target on the positive."""
     zero_B = u_BD.new_zeros(len(u_BD))
-    return _Target(zero_B, torch.zeros_like(u_BD), zero_B)
+    return Target(zero_B, torch.zeros_like(u_BD), zero_B)
 
 
-def _relations(t_BD: Tensor, seen: Swept, share: float, beside_zero: bool) -> _Target:
+def _relations(t_BD: Tensor, seen: Swept, share: float, beside_zero: bool) -> Target:
     """`share` of the target follows the teacher's softmax, with or without a logit 0 for the positive beside it.
 
     Where no key was seen, none of the target does.
@@ -173,10 +193,10 @@ def _relations(t_BD: Tensor, seen: Swept, share: float, beside_zero: bool) -> _T
         share_B = share_B * torch.sigmoid(seen.log_sum)
     empty_B = seen.log_sum.isneginf()
     entropy_B = seen.log_sum - (t_BD * seen.mean).sum(1)
-    return _Target(share_B.masked_fill(empty_B, 0.0), seen.mean, entropy_B.masked_fill(empty_B, 0.0))
+    return Target(share_B.masked_fill(empty_B, 0.0), seen.mean, entropy_B.masked_fill(empty_B, 0.0))
 
 
-def _solve(u_BD: Tensor, student: Swept, own_BD: Tensor, target: _Target, margin: float, column: bool) -> _Solved:
+def _solve(u_BD: Tensor, student: Swept, own_BD: Tensor, target: Target, margin: float, column: bool) -> _Solved:
     """Loss and slope, arranged so that small losses keep their relative precision.
 
     With near and away = 1 - near the softmax's split between the positive and the keys,
@@ -209,26 +229,10 @@ def _result(
 ) -> Contrast:
     if reduction not in get_args(Reduction):
         raise ValueError(f"reduction is {reduction!r}: give one of {get_args(Reduction)}")
-    loss_B = _KnownGradient.apply(q_BD, solved.loss, solved.slope / temperature)
+    loss_B = known_gradient(q_BD, solved.loss, solved.slope / temperature)
     columns_B3 = torch.stack([loss_B, solved.entropy, confidence_B], 1)
     loss, entropy, confidence = (global_mean(columns_B3, group) if reduction == "mean" else columns_B3).unbind(-1)
     return Contrast(loss, entropy.detach(), confidence.detach())
-
-
-class _KnownGradient(torch.autograd.Function):
-    """The values loss_B, whose gradient with respect to row i of q is row i of gradient_BD."""
-
-    @staticmethod
-    def forward(ctx, q_BD, loss_B, gradient_BD):
-        ctx.save_for_backward(gradient_BD)
-        ctx.dtype = q_BD.dtype
-        return loss_B.clone()
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, upstream_B):
-        (gradient_BD,) = ctx.saved_tensors
-        return (upstream_B[:, None] * gradient_BD).to(ctx.dtype), None, None
 
 
 def _check_temperature(temperature: float) -> None:
@@ -243,10 +247,13 @@ def _check_parts(
     mix: float,
     mask_positive: str,
     positive_in_denominator: bool,
+    target: Target | None,
 ) -> None:
     if not 0 <= mix <= 1:
         raise ValueError(f"mix is {mix}: give the positive's share of the target, from 0 to 1")
-    if positive is None and (mix > 0 or positive_in_denominator):
+    if target is not None and (teacher is not None or mix < 1):
+        raise ValueError("target is given besides teacher or mix: it replaces both, leave them out")
+    if positive is None and ((target is None and mix > 0) or positive_in_denominator):
         raise ValueError("no positive given: that needs mix=0 and positive_in_denominator=False")
     if mask_positive not in get_args(MaskPositive):
         raise ValueError(f"mask_positive is {mask_positive!r}: give one of {get_args(MaskPositive)}")

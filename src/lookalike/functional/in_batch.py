@@ -8,6 +8,7 @@ time; value and both gradients are computed in the same pass and scaled in backw
 b own rows, B rows of the global batch, N candidates, D dimensions.
 """
 
+from collections.abc import Callable
 from typing import Literal, TypeAlias, get_args
 
 import torch
@@ -19,6 +20,7 @@ from lookalike.functional.collectives import Group, gather_rows, mean_of_sum, ra
 from lookalike.functional.similarity import unit
 
 Reduction: TypeAlias = Literal["mean", "tf_sum"]
+Pulls: TypeAlias = Callable[[Tensor, Tensor, slice], tuple[Tensor, Tensor]]
 SCRATCH = 2**24  # bytes of one chunk of logits
 
 
@@ -45,7 +47,7 @@ def nt_xent(
         raise ValueError(f"reduction is {reduction!r}: give one of {get_args(Reduction)}")
     z1_bD, z2_bD = unit(z1_bD), unit(z2_bD)
     z_ND = torch.cat([gather_rows(z1_bD, group), gather_rows(z2_bD, group)])  # all of view 1, all of view 2
-    own_b = _positions(z1_bD, group)
+    own_b = positions(z1_bD, group)
     other_b = own_b + len(z_ND) // 2
     total = _picked(
         torch.cat([z1_bD, z2_bD]),
@@ -69,34 +71,45 @@ def in_batch_contrast(
     Rows are taken as they are: normalize them before. Gradient reaches the keys too, unless they need none.
     MoCo v3 multiplies by 2 t and adds both directions; CLIP averages both. Raises ValueError for a temperature <= 0.
     """
-    total = _picked(q_bD, gather_rows(k_bD, group), _positions(q_bD, group), None, temperature)
+    total = _picked(q_bD, gather_rows(k_bD, group), positions(q_bD, group), None, temperature)
     return mean_of_sum(total, len(q_bD), group)
 
 
-def _positions(x_bD: Tensor, group: Group) -> Tensor:
+def positions(x_bD: Tensor, group: Group) -> Tensor:
     """Places of this rank's rows in the global batch."""
     return torch.arange(len(x_bD), device=x_bD.device) * world(group) + rank(group)
 
 
 def _picked(q_bD: Tensor, keys_ND: Tensor, target_b: Tensor, hidden_b: Tensor | None, temperature: float) -> Tensor:
     """Sum over rows of -log softmax(q keys / t)[target], with the key hidden_b[i] left out of row i."""
+
+    def pulls(u_cD: Tensor, keys_ND: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
+        return _pulls(u_cD, keys_ND, target_b[rows], None if hidden_b is None else hidden_b[rows])
+
+    return summed(q_bD, keys_ND, pulls, temperature)
+
+
+def summed(q_bD: Tensor, keys_ND: Tensor, pulls: Pulls, temperature: float) -> Tensor:
+    """Sum over rows of a loss of the logits q keys / t, chunk by chunk, with gradient to both sides.
+
+    pulls(q / t of a chunk, keys, the chunk's rows) gives each row's loss, and its derivative by the logits.
+    """
     if not temperature > 0:
         raise ValueError(f"the temperature is {temperature}: give a number above 0")
     wide = torch.float64 if q_bD.dtype == torch.float64 else torch.float32
     with torch.autocast(q_bD.device.type, enabled=False):
-        return _Picked.apply(q_bD.to(wide), keys_ND.to(wide), target_b, hidden_b, temperature)
+        return _Summed.apply(q_bD.to(wide), keys_ND.to(wide), pulls, temperature)
 
 
-class _Picked(torch.autograd.Function):
+class _Summed(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, q_bD, keys_ND, target_b, hidden_b, temperature):
+    def forward(ctx, q_bD, keys_ND, pulls, temperature):
         total, dq_bD = q_bD.new_zeros(()), torch.empty_like(q_bD)
         dkeys_ND = torch.zeros_like(keys_ND) if ctx.needs_input_grad[1] else None
         chunk = max(SCRATCH // (len(keys_ND) * keys_ND.element_size()), 1)
         for start in range(0, len(q_bD), chunk):
             rows = slice(start, start + chunk)
-            hidden = None if hidden_b is None else hidden_b[rows]
-            loss_c, pull_cN = _pulls(q_bD[rows] / temperature, keys_ND, target_b[rows], hidden)
+            loss_c, pull_cN = pulls(q_bD[rows] / temperature, keys_ND, rows)
             total += loss_c.sum()
             torch.mm(pull_cN, keys_ND, out=dq_bD[rows])
             if dkeys_ND is not None:
@@ -110,7 +123,7 @@ class _Picked(torch.autograd.Function):
     def backward(ctx, upstream):
         dq_bD, dkeys_ND = ctx.saved_tensors
         scale = upstream / ctx.temperature
-        return dq_bD * scale, None if dkeys_ND is None else dkeys_ND * scale, None, None, None
+        return dq_bD * scale, None if dkeys_ND is None else dkeys_ND * scale, None, None
 
 
 def _pulls(u_cD: Tensor, keys_ND: Tensor, target_c: Tensor, hidden_c: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -101,6 +101,7 @@ class Group:
 
     lr_scale: float = 1.0
     lr: Schedule | None = None  # replaces the recipe's rate
+    schedule: Schedule | None = None  # replaces the recipe's schedule, the factor of its rate
     weight_decay: Schedule | float | None = None
     adapt: bool = True  # False: no LARS trust ratio
     frozen_until: int = 0  # steps of the run before which the optimizer does not see the group
@@ -114,6 +115,7 @@ class Method(nn.Module, ABC):
     """The only base class: no state and no constructor of its own beyond nn.Module's."""
 
     negatives: ClassVar[str] = "none"  # what the loss pushes away from, for the list of methods
+    unlabeled: ClassVar[str] = ""  # said at the start of a run without labels, by a method that learns from them
 
     @abstractmethod
     def plan(self, epochs: float) -> Sequence[Phase]:

@@ -10,6 +10,8 @@ from jaxtyping import Float, UInt8
 from timm.models import resnet
 from torch import Tensor, nn
 
+from lookalike.modules.batch_statistics import in_blocks
+
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 NARROW = {"resnet18_quarter": 16, "resnet18_half": 32}  # channels of the first stage; ResNet-18 has 64
 SMALL = 64  # pixels; larger images get the network's own stem
@@ -45,7 +47,7 @@ class Encoder(nn.Module):
                 f"build the backbone with the number of channels of the images"
             )
         pixels = x.to(self.mean.dtype) / 255 if x.dtype == torch.uint8 else x.to(self.mean.dtype)
-        return self.body((pixels - self.mean) / self.std)
+        return in_blocks(self.body, (pixels - self.mean) / self.std)
 
 
 def backbone(

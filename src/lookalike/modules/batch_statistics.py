@@ -8,6 +8,7 @@
 With one process "global" and "local" are the ordinary BatchNorm. B rows, C channels, G groups.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,9 +16,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from lookalike.functional.batch_norm import InBlocks, Synchronized, dense_format
 from lookalike.functional.collectives import all_sum, world
 
 
@@ -68,6 +69,33 @@ def synchronize_(module: nn.Module) -> None:
         buffer.copy_(mean.view_as(buffer))
 
 
+def in_blocks(module: nn.Module, x: Tensor) -> Tensor:
+    """module(x), computed with the rows of each group of split statistics lying together.
+
+    What it saves is time: a row lies where the module's first layer wants it, and no later layer gathers its groups
+    again. The module must treat rows alike but for BatchNorm, as networks do. On a CPU; elsewhere it is module(x), and
+    so it is for layers in eval mode, without groups or with different ones.
+    """
+    layers = [layer for layer in module.modules() if isinstance(layer, BatchNorm) and layer.training]
+    counts = {groups_here(layer.policy) for layer in layers}
+    count = counts.pop() if len(counts) == 1 else 0
+    if count < 2 or len(x) % count or x.device.type != "cpu" or torch.compiler.is_compiling():
+        return module(x)
+    try:
+        for layer in layers:
+            layer.blocks = True
+        y = module(_dealt(x, len(x) // count).contiguous(memory_format=dense_format(x)))
+    finally:
+        for layer in layers:
+            layer.blocks = False
+    return _dealt(y, count)
+
+
+def _dealt(x: Tensor, hands: int) -> Tensor:
+    """The rows like cards: those of positions mod (B / hands) one after another; its own inverse with B / hands."""
+    return x.unflatten(0, (hands, -1)).transpose(0, 1).flatten(0, 1)
+
+
 def running_statistics(module: nn.Module) -> list[Tensor]:
     """The buffers of all BatchNorm layers: means, variances, counts of batches."""
     layers = (layer for layer in module.modules() if isinstance(layer, _BatchNorm))
@@ -89,6 +117,7 @@ class BatchNorm(_BatchNorm):
         self.drop: Any = layer.drop if isinstance(layer, BatchNormAct2d) else None
         self.act: Any = layer.act if isinstance(layer, BatchNormAct2d) else None
         self.kind, self.policy = type(layer), policy
+        self.blocks = False  # whether the rows of a group lie together, instead of every G-th
         self.train(layer.training)
 
     def forward(self, x: Float[Tensor, "B C *positions"]) -> Float[Tensor, "B C *positions"]:
@@ -120,25 +149,36 @@ class BatchNorm(_BatchNorm):
         return 1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
 
     def _split(self, x: Tensor, groups: int, rate: float) -> Tensor:
-        """Folds the groups into the channels: row i of this process belongs to group i mod G."""
+        """Row i of this process belongs to group i mod G; in blocks, to group i // (B / G)."""
         if len(x) % groups:
             raise ValueError(
                 f"{len(x)} rows cannot be dealt to {groups} groups of batch statistics ({self.policy}): "
                 f"choose a batch size per process that {groups} divides"
             )
-        per_channel = self.running_mean, self.running_var, self.weight, self.bias
-        mean, var, weight, bias = (None if t is None else t.repeat(groups) for t in per_channel)
-        folded = x.reshape(len(x) // groups, groups * x.shape[1], *x.shape[2:])
-        y = F.batch_norm(folded, mean, var, weight, bias, True, rate, self.eps).view(x.shape)
+        moved = [None if t is None else t.repeat(groups, 1) for t in (self.running_mean, self.running_var)]
+        if self.blocks and all(t is not None for t in (self.weight, self.bias, *moved)):
+            y = InBlocks.apply(x, self.weight, self.bias, *moved, rate, self.eps)
+        else:
+            y = self._folded(x, groups, moved, rate)
         with torch.no_grad():
-            for buffer, moved in ((self.running_mean, mean), (self.running_var, var)):
-                if buffer is not None and moved is not None:
-                    buffer.copy_(moved.view(groups, -1).mean(0))  # moving averages are linear: the mean may follow
-        return y.contiguous(memory_format=_format(x))
+            for buffer, each in zip((self.running_mean, self.running_var), moved, strict=True):
+                if buffer is not None and each is not None:
+                    buffer.copy_(each.mean(0))  # moving averages are linear: the mean may follow
+        return y
+
+    def _folded(self, x: Tensor, groups: int, moved: Sequence[Tensor | None], rate: float) -> Tensor:
+        """Groups as channels; for those of every G-th row a view of the memory."""
+        x_B = _dealt(x, groups) if self.blocks else x
+        folded = x_B.reshape(len(x) // groups, groups * x.shape[1], *x.shape[2:])
+        mean, var = (None if t is None else t.view(-1) for t in moved)
+        weight, bias = (None if t is None else t.repeat(groups) for t in (self.weight, self.bias))
+        y = F.batch_norm(folded, mean, var, weight, bias, True, rate, self.eps).view(x.shape)
+        y = _dealt(y, len(x) // groups) if self.blocks else y
+        return y.contiguous(memory_format=dense_format(x))
 
     def _synchronized(self, x: Tensor, rate: float) -> Tensor:
         wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-        y, mean, var, count = _Synchronized.apply(wide, self.weight, self.bias, self.eps)
+        y, mean, var, count = Synchronized.apply(wide, self.weight, self.bias, self.eps)
         if self.running_mean is not None and self.running_var is not None:
             self.running_mean.lerp_(mean.to(self.running_mean), rate)
             self.running_var.lerp_((var * (count / (count - 1))).to(self.running_var), rate)
@@ -146,46 +186,6 @@ class BatchNorm(_BatchNorm):
 
     def _check_input_dim(self, x: Tensor) -> None:
         """Any number of dimensions from two."""
-
-
-class _Synchronized(torch.autograd.Function):
-    """BatchNorm over the rows of all processes; one all-reduce forward, one backward.
-
-    Moments are joined in fp64 from each process's own mean and variance, so nothing cancels in fp32. The gradients
-    of weight and bias are those of the own rows: averaging over processes is left to who owns the parameters.
-    """
-
-    @staticmethod
-    def forward(ctx, x, weight, bias, eps):
-        own, channels = x.numel() // x.shape[1], (1, -1, *[1] * (x.dim() - 2))
-        others = [d for d in range(x.dim()) if d != 1]
-        own_mean = x.sum(others) / own
-        own_var = (x - own_mean.view(channels)).square_().sum(others) / own
-        first, second = own_mean.double(), own_var.double() + own_mean.double().square()
-        total = all_sum(torch.cat([first * own, second * own, first.new_full((1,), own)]))
-        count = total[-1].clone()
-        first, second = (total[:-1] / count).chunk(2)
-        mean, var = first.to(x.dtype), (second - first.square()).clamp_min(0).to(x.dtype)
-        ctx.save_for_backward(x, weight, mean, var, count)
-        ctx.eps, ctx.channels = eps, channels
-        ctx.mark_non_differentiable(mean, var, count)
-        return F.batch_norm(x, mean, var, weight, bias, False, 0.0, eps), mean, var, count
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, dy, *_):
-        x, weight, mean, var, count = ctx.saved_tensors
-        inverse = (var + ctx.eps).rsqrt()
-        # sums of dy * normalized x and of dy, in one pass
-        fixed = (None, mean, var, None, None, False, ctx.eps, [False, True, True])
-        _, d_weight, d_bias = torch.ops.aten.native_batch_norm_backward(dy, x, *fixed)
-        slope, offset = (all_sum(torch.cat([d_weight, d_bias]).double()) / count).to(x.dtype).chunk(2)
-        scale = inverse if weight is None else inverse * weight
-        by_x, constant = -scale * inverse * slope, scale * (mean * inverse * slope - offset)
-        dx = torch.addcmul(constant.view(ctx.channels), x, by_x.view(ctx.channels))
-        dx.addcmul_(dy, scale.view(ctx.channels))
-        needs = ctx.needs_input_grad
-        return dx, d_weight if needs[1] else None, d_bias if needs[2] else None, None
 
 
 def groups(policy: str) -> int:
@@ -210,10 +210,3 @@ def groups_here(policy: str) -> int:
             f"choose a number of groups that {processes} divides"
         )
     return count // processes
-
-
-def _format(x: Tensor) -> torch.memory_format:
-    for dims, layout in ((4, torch.channels_last), (5, torch.channels_last_3d)):
-        if x.dim() == dims and not x.is_contiguous() and x.is_contiguous(memory_format=layout):
-            return layout
-    return torch.contiguous_format

@@ -28,13 +28,14 @@ _BYOL = Shape(hidden=(4096,), out=256, norm="plain", last_bias=False)
 _PROJECTOR = Shape(hidden=(4096,), out=256, norm="plain", last_norm="no_affine", bias=False, last_bias=False)
 _PREDICTOR = Shape(hidden=(4096,), out=256, norm="plain", bias=False, last_bias=False)
 _LINEAR = Shape(hidden=(), out=128)
+_TWO_LINEAR = Shape(hidden=(None,), out=128)
 
 # As in the official code of each method; "projector" follows the backbone, "predictor" the projector.
 SHAPES: dict[str, Shape] = {
     "simclr": _SIMCLR,  # google-research/simclr, model_util.py
     "simclr_v2": Shape(hidden=(None, None), out=128, norm="plain", last_norm="no_bias", bias=False, last_bias=False),
     "moco_v1": _LINEAR,  # facebookresearch/moco, builder.py
-    "moco_v2": Shape(hidden=(None,), out=128),
+    "moco_v2": _TWO_LINEAR,
     "moco_cifar": _LINEAR,  # its CIFAR-10 notebook
     "moco_v3/projector": _PROJECTOR,  # facebookresearch/moco-v3, builder.py: ResNet-50
     "moco_v3/predictor": _PREDICTOR,
@@ -49,8 +50,23 @@ SHAPES: dict[str, Shape] = {
     ),  # CEA-LIST/SCE: ImageNet; hidden layers of 4096 with multi-crop
     "sce/predictor": _PREDICTOR,
     "sce_cifar": Shape(hidden=(512,), out=128, norm="plain", bias=False),
+    "simsiam/projector": Shape(
+        hidden=(None, None), out=2048, norm="plain", last_norm="no_affine", bias=False, last_bias=False
+    ),  # facebookresearch/simsiam, builder.py
+    "simsiam_cifar/projector": Shape(
+        hidden=(2048,), out=2048, norm="plain", last_norm="no_affine", bias=False, last_bias=False
+    ),
+    "simsiam/predictor": Shape(hidden=(512,), out=2048, norm="plain", bias=False),
+    "barlow_twins": Shape(hidden=(8192, 8192), out=8192, norm="plain", bias=False, last_bias=False),
+    "vicreg": Shape(hidden=(8192, 8192), out=8192, norm="plain", last_bias=False),
+    "dcl": Shape(hidden=(512,), out=128, norm="plain", bias=False),  # chingyaoc/DCL and raminnakhli's, model.py
+    "nnclr/projector": Shape(hidden=(2048, 2048), out=256, norm="plain", last_norm="plain"),
+    "nnclr/predictor": Shape(hidden=(4096,), out=256, norm="plain"),  # vturrisi/solo-learn, methods/nnclr.py
     "ressl": Shape(hidden=(4096,), out=512),  # mingkai-zheng/ReSSL
     "ascl": Shape(hidden=(2048,), out=128),  # MrChenFeng/ASCL_ICPR2022
+    "ascl/predictor": Shape(hidden=(512,), out=128, norm="plain"),
+    "npid": _LINEAR,  # zhirongw/lemniscate.pytorch, resnet.py
+    "supcon": _TWO_LINEAR,  # HobbitLong/SupContrast, resnet_big.py
     "swav": Shape(hidden=(2048,), out=128, norm="plain"),  # facebookresearch/swav, resnet50.py
     "dino": Shape(hidden=(2048, 2048), out=256, activation="gelu", deviation=0.02),  # facebookresearch/dino, DINOHead
 }

@@ -13,6 +13,7 @@ from lookalike.functional.collectives import world
 from lookalike.functional.schedules import Constant, Cosine, Ramp, Schedule, Warmup
 from lookalike.methods.method import Method
 from lookalike.modules import (
+    Bank,
     Encoder,
     MomentumEncoder,
     NormedPrototypes,
@@ -63,7 +64,7 @@ def build_encoder(section: Backbone, *, channels: int, size: int, seed: int) -> 
 
 
 def build_method(recipe: Recipe, encoder: Encoder, images: int, say: Callable[[str], None]) -> Method:
-    """The method with its heads, queue and schedules, on this encoder.
+    """The method with its heads, queue, bank and schedules, on this encoder.
 
     A queue larger than half the data set is capped, with a note. Raises RecipeError where heads do not fit one another,
     batch statistics do not fit the batch, or the view plan lacks a view that the method reads.
@@ -77,7 +78,8 @@ def build_method(recipe: Recipe, encoder: Encoder, images: int, say: Callable[[s
             for name, value in given.items()
             if name not in heads
         }
-        method = cast(encoder=encoder, **heads, **others)
+        banks = {name: Bank(images, dim) for name, annotation in wanted(cast).items() if annotation is Bank}
+        method = cast(encoder=encoder, **heads, **others, **banks)
     settle_statistics(method, recipe, say)
     missing = {view for phase in method.plan(recipe.epochs) for view in phase.reads} - set(build_views(recipe).plan)
     if missing:
@@ -144,12 +146,12 @@ def _shuffled_for_nothing(method: Method, copies: Sequence[nn.Module]) -> bool:
 
 def build_part(value: Any, dim: int, annotation: Any, recipe: Recipe, images: int, say: Callable[[str], None]) -> Any:
     """A constructor's argument: a queue, prototypes, a schedule, or the number itself."""
-    if annotation in (Queue, Rows):
+    if value is not None and annotation in (Queue, Queue | None, Rows):
         most = max(recipe.batch, images // 2)
         if value > most:
             say(f"the queue of {value} is capped at {most}: more would hold keys of over half of the {images} images")
         rows = min(value, most)
-        return Queue(rows, dim, seed=recipe.seed) if annotation is Queue else Rows(rows)
+        return Rows(rows) if annotation is Rows else Queue(rows, dim, seed=recipe.seed)
     if annotation is Prototypes:
         return Prototypes(value, dim)
     if isinstance(value, Follow):

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from copy import deepcopy
 from importlib import resources
 from pathlib import Path
@@ -92,9 +92,10 @@ def asked(overrides: Sequence[str], key: str) -> Any:
     return found
 
 
-def dump(recipe: Recipe) -> str:
-    """The resolved recipe as YAML: every key, also those left at their defaults."""
-    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+def dump(recipe: Recipe, sections: Collection[str] | None = None) -> str:
+    """The resolved recipe, or some of its sections, as YAML: every key, also those left at their defaults."""
+    chosen = None if sections is None else set(sections)
+    return yaml.safe_dump(recipe.model_dump(mode="json", include=chosen), sort_keys=False, allow_unicode=True)
 
 
 def with_values(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, create_model, model_validator
 
 from lookalike.functional.schedules import Constant, Cosine, Ramp
+from lookalike.modules import Bank
 from lookalike.recipes.mistakes import complaints, nearest, shown
 from lookalike.recipes.parts import BOUNDS, END, LARGEST, MOST, PARTS, START, WIDEST, Follow, Rise, Section
 from lookalike.recipes.tables import METHODS, VIEWS
@@ -117,6 +118,8 @@ class Saving(Section):
     """Start only where these and one more have room on the disk."""
     log_every: int = Field(default=20, gt=0, le=MOST)
     """Steps between lines of metrics.jsonl."""
+    log_to: Literal["tensorboard"] | None = None
+    """Write these lines for TensorBoard as well, into RUN/tensorboard; null: metrics.jsonl alone."""
 
 
 class Watching(Section):
@@ -207,8 +210,8 @@ def signature_section(kind: str, function: Callable) -> type[Section]:
     """A section with the arguments of a class or function as fields: names, types and defaults stand there once."""
     fields: dict[str, Any] = {"kind": (Literal[kind], ...)}
     for parameter in inspect.signature(function).parameters.values():
-        if parameter.name == "encoder":
-            continue  # made from the section `backbone`
+        if parameter.name == "encoder" or parameter.annotation is Bank:
+            continue  # made from the section `backbone`, and from the data set
         annotation, default = PARTS.get(parameter.annotation, parameter.annotation), parameter.default
         if parameter.name in BOUNDS:
             annotation = Annotated[annotation, BOUNDS[parameter.name]]

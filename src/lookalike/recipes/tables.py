@@ -2,14 +2,25 @@
 
 from collections.abc import Callable, Mapping
 
+from lookalike.methods.ascl import ASCL
+from lookalike.methods.barlow_twins import BarlowTwins
 from lookalike.methods.byol import BYOL
+from lookalike.methods.dcl import DCL
+from lookalike.methods.debiased import Debiased
 from lookalike.methods.dino import DINO
 from lookalike.methods.method import Method
 from lookalike.methods.moco import MoCo
+from lookalike.methods.moco_v3 import MoCoV3
+from lookalike.methods.nnclr import NNCLR
+from lookalike.methods.npid import NPID
 from lookalike.methods.relicv2 import ReLICv2
+from lookalike.methods.ressl import ReSSL
 from lookalike.methods.sce import SCE
 from lookalike.methods.simclr import SimCLR
+from lookalike.methods.simsiam import SimSiam
+from lookalike.methods.supcon import SupCon
 from lookalike.methods.swav import SwAV
+from lookalike.methods.vicreg import VICReg
 from lookalike.transforms import multi_crop, plans
 
 METHODS: Mapping[str, type[Method]] = {
@@ -17,6 +28,17 @@ METHODS: Mapping[str, type[Method]] = {
     "moco": MoCo,
     "byol": BYOL,
     "sce": SCE,
+    "simsiam": SimSiam,
+    "barlow_twins": BarlowTwins,
+    "vicreg": VICReg,
+    "moco_v3": MoCoV3,
+    "dcl": DCL,
+    "debiased": Debiased,
+    "nnclr": NNCLR,
+    "ressl": ReSSL,
+    "supcon": SupCon,
+    "npid": NPID,
+    "ascl": ASCL,
     "swav": SwAV,
     "dino": DINO,
     "relicv2": ReLICv2,
@@ -26,11 +48,18 @@ VIEWS: Mapping[str, Callable] = {
     "simclr": plans.simclr,
     "moco_v1": plans.moco_v1,
     "moco_v2": plans.moco_v2,
+    "moco_v3": plans.moco_v3,
     "moco_cifar": plans.moco_cifar,
     "byol": plans.byol_pair,
     "sce_weak_strong": plans.sce_weak_strong,
     "sce_pair": plans.sce_pair,
     "sce_multicrop": plans.sce_multicrop,
+    "simsiam": plans.simsiam,
+    "vicreg_cifar": plans.vicreg_cifar,
+    "npid": plans.npid,
+    "npid_cifar": plans.npid_cifar,
+    "supcon": plans.supcon,
+    "ressl_multicrop": plans.ressl_multicrop,
     "digits": plans.digits,
     "swav": multi_crop.swav,
     "dino": multi_crop.dino,

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from lookalike.training.files import explained, write_atomic
+from lookalike.training.mirror import Mirror
 
 Value: TypeAlias = Tensor | float | int | bool | str | None
 
@@ -19,21 +20,23 @@ Value: TypeAlias = Tensor | float | int | bool | str | None
 class Metrics:
     """The lines of one file. A line with "step" s is written when s steps are done; each is on its way at once.
 
-    JSON knows no NaN: such a value is written as null, and the line lists its name under "nonfinite".
+    JSON knows no NaN: such a value is written as null, and the line lists its name under "nonfinite". mirror: hears
+    each line, too.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, mirror: Mirror | None = None) -> None:
+        self.path, self.mirror = path, mirror
 
     def truncate(self, step: int) -> None:
         """Drops lines past `step` and torn ones, so that no step appears twice. At step 0 nothing stays."""
-        if not self.path.exists():
-            return
-        with explained(f"read {self.path}"):
-            lines = self.path.read_bytes().splitlines(keepends=True)
-        kept = [line for line in lines if step > 0 and _reached(line, step)]
-        if kept != lines:
-            write_atomic(self.path, b"".join(kept))
+        if self.path.exists():
+            with explained(f"read {self.path}"):
+                lines = self.path.read_bytes().splitlines(keepends=True)
+            kept = [line for line in lines if step > 0 and _reached(line, step)]
+            if kept != lines:
+                write_atomic(self.path, b"".join(kept))
+        if self.mirror:
+            self.mirror.restart(self.rows())
 
     def rows(self) -> list[dict[str, Any]]:
         """The lines, in order; torn ones are left out."""
@@ -54,6 +57,8 @@ class Metrics:
         with explained(f"write {self.path}"), open(self.path, "ab", buffering=0) as file:
             if file.write(line) != len(line):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if self.mirror:
+            self.mirror.add(plain)
         return plain
 
 

@@ -94,7 +94,7 @@ class Optimization:
         base = self.rate * self.schedule(clock)
         for group in optimizer.param_groups:
             special: Group = group["special"]
-            rate = base if special.lr is None else special.lr(clock)
+            rate = self.rate * (special.schedule or self.schedule)(clock) if special.lr is None else special.lr(clock)
             decay = self.weight_decay if special.weight_decay is None else special.weight_decay
             group["lr"] = 0.0 if special.frozen(run) else rate * special.lr_scale
             group["weight_decay"] = 0.0 if group["exempt"] else decay(clock) if callable(decay) else decay

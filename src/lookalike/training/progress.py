@@ -114,7 +114,7 @@ class Line:
                 ...
                 advance(1)
         """
-        alone, start, job = self._bar is None, time.monotonic(), Job(what, total)
+        alone, job = self._bar is None, Job(what, total)
         task = self._opened().add_task(what, total=total) if self.live else None
 
         def advance(pieces: int = 1) -> None:
@@ -134,7 +134,7 @@ class Line:
                 self._bar.remove_task(task)
             if alone:
                 self.close()
-        if (took := time.monotonic() - start) >= SHORT:
+        if (took := time.monotonic() - job.start) >= SHORT:
             self.say(f"{job.text()} in {duration(took)}")
 
     def close(self) -> None:
@@ -196,13 +196,19 @@ class Screen(Console):
 
 
 class Job:
-    """A side job: what, how many pieces, how many are done."""
+    """A side job: what, how many pieces, how many are done, and the time that is left."""
 
     def __init__(self, what: str, total: int | None) -> None:
-        self.what, self.total, self.done, self.printed = what, total, 0, time.monotonic() + SHORT - SECONDS
+        self.what, self.total, self.done, self.start = what, total, 0, time.monotonic()
+        self.printed = self.start + SHORT - SECONDS
 
     def text(self) -> str:
-        return f"{self.what} {self.done:,}" + (f"/{self.total:,}" if self.total is not None else "")
+        if self.total is None:
+            return f"{self.what} {self.done:,}"
+        text, spent = f"{self.what} {self.done:,}/{self.total:,}", time.monotonic() - self.start
+        if not 0 < self.done < self.total or spent < SHORT:
+            return text
+        return f"{text}  ETA {duration(spent / self.done * (self.total - self.done))}"
 
 
 def steps_of(advance: Callable[[int], None]) -> Callable[..., None]:

@@ -43,8 +43,7 @@ def simclr(size: int = 224, strength: float = 1.0, blur: bool = True) -> dict[st
 def byol_pair(size: int = 224, blur: bool = True) -> dict[str, Chain]:
     """BYOL (Grill et al., 2020; google-deepmind/deepmind-research, byol): "view/1" blurred, "view/2" solarized.
 
-    Also the pair of Barlow Twins, and with scale (0.2, 1) and bilinear crops that of MoCo v3. Without blur it is
-    solo-learn's pair on CIFAR-10.
+    Also the pair of Barlow Twins and VICReg. Without blur it is solo-learn's pair on CIFAR-10.
     """
     crop = RandomResizedCrop(size, interpolation="bicubic")
     pair = {"view/1": _first(crop, blur_taps(size)), "view/2": _second(crop, blur_taps(size))}
@@ -62,16 +61,58 @@ def moco_v1(size: int = 224) -> dict[str, Chain]:
     return {"query": chain, "key": chain}
 
 
+def npid(size: int = 224) -> dict[str, Chain]:
+    """NPID (Wu et al., 2018; zhirongw/lemniscate.pytorch, main.py): one "view", that of MoCo's version 1."""
+    return {"view": moco_v1(size)["query"]}
+
+
+def npid_cifar(size: int = 32) -> dict[str, Chain]:
+    """NPID on CIFAR-10 (zhirongw/lemniscate.pytorch, cifar.py): one "view", jitter before gray, and no flip."""
+    return {"view": (RandomResizedCrop(size, (0.2, 1.0)), ColorJitter(0.4, 0.4, 0.4, 0.4, p=1.0), Grayscale())}
+
+
 def moco_v2(size: int = 224) -> dict[str, Chain]:
     """MoCo v2 (Chen et al., 2020; facebookresearch/moco, main_moco.py --aug-plus): Pillow's blur."""
     chain = _strong(RandomResizedCrop(size, (0.2, 1.0)))
     return {"query": chain, "key": chain}
 
 
+def moco_v3(size: int = 224) -> dict[str, Chain]:
+    """MoCo v3 with ResNet-50 (Chen et al., 2021; facebookresearch/moco-v3, main_moco.py --crop-min=.2): BYOL's pair.
+
+    Crops are smaller than BYOL's and bilinear, the blur is Pillow's: "view/1" blurred, "view/2" solarized.
+    """
+    crop = RandomResizedCrop(size, (0.2, 1.0))
+    return {"view/1": _first(crop, None), "view/2": _second(crop, None)}
+
+
 def moco_cifar(size: int = 32) -> dict[str, Chain]:
     """MoCo on CIFAR-10 (facebookresearch/moco, colab/moco_cifar10_demo.ipynb): torchvision's crop, no blur."""
     chain = (RandomResizedCrop(size), HorizontalFlip(), ColorJitter(0.4, 0.4, 0.4, 0.1), Grayscale())
     return {"query": chain, "key": chain}
+
+
+def simsiam(size: int = 224, blur: bool = True) -> dict[str, Chain]:
+    """SimSiam (Chen and He, 2020; facebookresearch/simsiam, main_simsiam.py): MoCo v2's, "view/1" and "view/2" alike.
+
+    On CIFAR-10: size=32, blur=False.
+    """
+    chain = _strong(RandomResizedCrop(size, (0.2, 1.0)))
+    chain = chain if blur else _sharp(chain)
+    return {"view/1": chain, "view/2": chain}
+
+
+def vicreg_cifar(size: int = 32) -> dict[str, Chain]:
+    """VICReg on CIFAR-10 (vturrisi/solo-learn, cifar/vicreg.yaml): "view/1", "view/2" alike, solarized, not blurred."""
+    crop = RandomResizedCrop(size, (0.2, 1.0), interpolation="bicubic")
+    chain = (crop, HorizontalFlip(), ColorJitter(0.4, 0.4, 0.2, 0.1), Grayscale(), Solarize(p=0.1))
+    return {"view/1": chain, "view/2": chain}
+
+
+def supcon(size: int = 32) -> dict[str, Chain]:
+    """SupCon on CIFAR (Khosla et al., 2020; HobbitLong/SupContrast, main_supcon.py): "view/1" and "view/2", no blur."""
+    chain = (RandomResizedCrop(size, (0.2, 1.0)), HorizontalFlip(), ColorJitter(0.4, 0.4, 0.4, 0.1), Grayscale())
+    return {"view/1": chain, "view/2": chain}
 
 
 def sce_weak_strong(size: int = 32) -> dict[str, Chain]:
@@ -106,6 +147,18 @@ def sce_multicrop(size: int = 224) -> dict[str, Chain]:
     return plan
 
 
+def ressl_multicrop(size: int = 224) -> dict[str, Chain]:
+    """ReSSL with five crops (Zheng et al., 2021; mingkai-zheng/ReSSL, augmentation.py): 224, 192, 160, 128 and 96.
+
+    "weak" for the momentum encoder as in `sce_weak_strong`, which is ReSSL's pair with one crop; "strong/1" to
+    "strong/5", largest first, with its strong changes. Sizes and scales are those that SCE took up.
+    """
+    plan = {"weak": sce_weak_strong(size)["weak"]}
+    for number, (side, scale) in enumerate(((224, (0.2, 1.0)), *SCE_LOCALS), start=1):
+        plan[f"strong/{number}"] = _strong(RandomResizedCrop(round(side * size / 224), scale))
+    return plan
+
+
 def digits(size: int = 32, low: float = 0.4) -> dict[str, Chain]:
     """Small gray signs that mean something else mirrored or turned: "view/1" and "view/2" alike. Our choice.
 
@@ -126,11 +179,11 @@ def _strong(crop: RandomResizedCrop) -> Chain:
     return (crop, ColorJitter(0.4, 0.4, 0.4, 0.1), Grayscale(), GaussianBlur(), HorizontalFlip())
 
 
-def _first(crop: RandomResizedCrop, kernel: int) -> Chain:
+def _first(crop: RandomResizedCrop, kernel: int | None) -> Chain:
     return (crop, *_byol_color(GaussianBlur(kernel=kernel, p=1.0)))
 
 
-def _second(crop: RandomResizedCrop, kernel: int) -> Chain:
+def _second(crop: RandomResizedCrop, kernel: int | None) -> Chain:
     return (crop, *_byol_color(GaussianBlur(kernel=kernel, p=0.1)), Solarize())
 
 

@@ -22,7 +22,7 @@ from lookalike.functional import random
 from lookalike.functional.memory import VIEWS, keep_freed_memory
 from lookalike.transforms.background import Masks, RemoveBackground, salient
 from lookalike.transforms.chain import Chain, Change, Geometry, HorizontalFlip, Resize, Sizes, Values
-from lookalike.transforms.geometry import Region, resample
+from lookalike.transforms.geometry import Region, products_fit, resample, resample_together
 from lookalike.transforms.ops import rounded
 
 TILE = 200_000  # numbers of a batch that are changed together: few enough to stay in a cache meanwhile
@@ -110,11 +110,7 @@ class Views:
         rows = max(1, TILE // pixels[0].numel())
         for start in range(0, len(images), rows):
             tile = pixels[start : start + rows]
-            for row, place in enumerate(range(start, start + len(tile))):
-                image = images[place]
-                for region in regions[place]:
-                    image = resample(image, region)
-                tile[row].copy_(image)
+            _resampled(images[start : start + rows], regions[start : start + rows], tile)
             drawn = [_at(slice(start, start + rows), v) for v in values[len(geometry) :]]
             if changes:
                 tile.copy_(_changed(tile, changes, drawn))
@@ -138,6 +134,17 @@ class _Parts(NamedTuple):
     before: tuple[RemoveBackground, ...]
     geometry: tuple[Geometry, ...]
     changes: tuple[Change, ...]
+
+
+def _resampled(images: Sequence[Tensor], regions: Sequence[Sequence[Region]], out: Tensor) -> None:
+    """The regions of each image, one after another, into `out`."""
+    if len(regions[0]) == 1 and products_fit(images, [one for (one,) in regions]):
+        out.copy_(resample_together(torch.stack(list(images)), [one for (one,) in regions]))
+        return
+    for row, (image, steps) in zip(out, zip(images, regions, strict=True), strict=True):
+        for region in steps:
+            image = resample(image, region)
+        row.copy_(image)
 
 
 def _changed(pixels_BCHW: Tensor, changes: Sequence[Change], drawn: Sequence[Values]) -> UInt8[Tensor, "B C H W"]:
