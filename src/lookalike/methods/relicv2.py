@@ -2,7 +2,7 @@
 
 Each view must find its image among a few others, and any two views must agree on how alike the others are.
 
-    o = unit(projector(encoder(view)))                               large and small views; one forward for each size
+    o = unit(projector(encoder(view)))              views of one size in one forward; the projector sees all views
     t = unit(target(large view))                                                                       no gradient
     p_lm = softmax over i and n other images j of o_l(i) . t_m(j) / temperature
     loss of a pair (l, m) = - log p_lm(i) + invariance * KL(p_lm | p_ml)
@@ -73,7 +73,8 @@ class ReLICv2(Method):
 
     def forward(self, batch: Batch) -> Step:
         h = by_size(self.encoder, batch.views, self.views)
-        o_bD = {view: unit(self.projector(rows)) for view, rows in h.items()}
+        joined = unit(self.projector(torch.cat(list(h.values())))).chunk(len(h))
+        o_bD = dict(zip(self.views, joined, strict=True))
         slow = by_size(self.target, batch.views, self.large_views)
         t_BD = {view: gather_rows(unit(rows)) for view, rows in slow.items()}
         index_bN = self.candidates(batch)
