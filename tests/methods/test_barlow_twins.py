@@ -57,7 +57,7 @@ def test_biases_and_batch_norm_have_a_rate_of_their_own() -> None:
     method = BarlowTwins(mlp(3, [4, 4]), mlp(4, [4, 2]))
     optimization = Optimization(name="lars", rate=0.2, no_decay="one_dimensional")
     optimizer = optimization.build(dict(method.named_parameters()), method)
-    optimization.set_rates(optimizer, progress().run, 0)
+    optimization.set_rates(optimizer, progress().run, progress().run)
     rates = {name: group["lr"] for group in optimizer.param_groups for name in group["names"]}
     assert len(rates) == 12
     for name, parameter in method.named_parameters():

@@ -11,19 +11,22 @@ from lookalike.methods.barlow_twins import BarlowTwins
 from lookalike.methods.byol import BYOL
 from lookalike.methods.dcl import DCL
 from lookalike.methods.debiased import Debiased
+from lookalike.methods.dino import DINO
 from lookalike.methods.method import Batch, Method
 from lookalike.methods.mochi import MoCHi
 from lookalike.methods.moco import MoCo
 from lookalike.methods.moco_v3 import MoCoV3
 from lookalike.methods.nnclr import NNCLR
 from lookalike.methods.npid import NPID
+from lookalike.methods.relicv2 import ReLICv2
 from lookalike.methods.ressl import ReSSL
 from lookalike.methods.sce import SCE
 from lookalike.methods.simclr import SimCLR
 from lookalike.methods.simsiam import SimSiam
 from lookalike.methods.supcon import SupCon
+from lookalike.methods.swav import SwAV
 from lookalike.methods.vicreg import VICReg
-from lookalike.modules import Bank, Queue, mlp, with_batch_statistics
+from lookalike.modules import Bank, NormedPrototypes, Prototypes, Queue, Rows, mlp, with_batch_statistics
 from methods.fixtures import Redraws, progress
 
 METHODS = [  # a method, or a method and what is special
@@ -32,6 +35,10 @@ METHODS = [  # a method, or a method and what is special
     "byol",
     "sce",
     "sce symmetric",
+    "swav",
+    "swav queue",
+    "dino",
+    "relicv2",
     "simsiam",
     "barlow_twins",
     "barlow_twins hsic",
@@ -66,6 +73,10 @@ def build(name: str) -> Method:
         "byol": lambda: BYOL(encoder, projector, predictor),
         "sce": lambda: SCE(encoder, projector, queue, predictor, shuffle=True),
         "sce symmetric": lambda: SCE(encoder, projector, queue, keys=VIEWS, queries=VIEWS),
+        "swav": lambda: SwAV(encoder, projector, Prototypes(9, 4)),
+        "dino": lambda: DINO(encoder, projector, NormedPrototypes(9, 4, learned_length=True)),
+        "relicv2": lambda: ReLICv2(encoder, projector, others=3),
+        "swav queue": lambda: filled(SwAV(encoder, projector, Prototypes(9, 4), queue=Rows(20))),
         "barlow_twins": lambda: BarlowTwins(encoder, projector),
         "barlow_twins hsic": lambda: BarlowTwins(encoder, projector, redundancy=0.1, variant="hsic"),
         "vicreg": lambda: VICReg(encoder, projector),
@@ -87,6 +98,12 @@ def build(name: str) -> Method:
         "mochi skipping": lambda: MoCHi(encoder, projector, queue, hardest=6, pairs=4, with_query=3, skip_own=True),
     }[name]()
     return with_batch_statistics(method, "global").double()
+
+
+def filled(method: SwAV) -> SwAV:
+    assert method.queue is not None
+    method.queue.push(**{view: queue.rows() for view in method.codes for queue in [Queue(20, 4, seed=2)]})
+    return method
 
 
 def one_step(name: str, rows: int) -> dict[str, torch.Tensor]:

@@ -78,7 +78,7 @@ def test_the_predictor_trains_at_the_base_rate_while_others_follow_the_schedule(
     for constant, expected in ((True, 0.1), (False, low)):
         method = simsiam(constant_predictor_rate=constant)
         optimizer = optimization.build(dict(method.named_parameters()), method)
-        optimization.set_rates(optimizer, late, 75)
+        optimization.set_rates(optimizer, late, late)
         rates = {name: group["lr"] for group in optimizer.param_groups for name in group["names"]}
         assert rates["predictor.weight"] == pytest.approx(expected)
         assert rates["encoder.weight"] == pytest.approx(low)

@@ -11,19 +11,22 @@ from lookalike.methods.barlow_twins import BarlowTwins
 from lookalike.methods.byol import BYOL
 from lookalike.methods.dcl import DCL
 from lookalike.methods.debiased import Debiased
+from lookalike.methods.dino import DINO
 from lookalike.methods.method import Method
 from lookalike.methods.mochi import MoCHi
 from lookalike.methods.moco import MoCo
 from lookalike.methods.moco_v3 import MoCoV3
 from lookalike.methods.nnclr import NNCLR
 from lookalike.methods.npid import NPID
+from lookalike.methods.relicv2 import ReLICv2
 from lookalike.methods.ressl import ReSSL
 from lookalike.methods.sce import SCE
 from lookalike.methods.simclr import SimCLR
 from lookalike.methods.simsiam import SimSiam
 from lookalike.methods.supcon import SupCon
+from lookalike.methods.swav import SwAV
 from lookalike.methods.vicreg import VICReg
-from lookalike.modules import Bank
+from lookalike.modules import Bank, NormedPrototypes, Prototypes
 from methods.fixtures import QUERY, batch, identity, queue_of
 
 ROWS, KEYS = 5, 7
@@ -68,6 +71,9 @@ def bank():
         (Debiased(Alike(), identity(), prior=0.3), math.log(2 * ROWS - 1)),
         (NNCLR(Alike(), identity(), identity(), queue()), math.log(ROWS)),
         (SCE(Alike(), identity(), queue()), math.log(1 + KEYS)),
+        (ReLICv2(Alike(), identity(), others=3), math.log(4)),
+        (ReLICv2(Alike(), identity(), others=10), math.log(ROWS)),
+        (ReLICv2(Alike(), identity(), others=None), math.log(ROWS)),
         (SCE(Alike(), identity(), queue(), coefficient=0.2, mask_positive="official"), math.log(1 + KEYS)),
         (ReSSL(Alike(), identity(), queue()), math.log(KEYS)),
     ],
@@ -89,6 +95,8 @@ def test_it_is_the_loss_of_images_that_look_alike(method: Method, expected: floa
         VICReg(Alike(), identity()),
         DCL(Alike(), identity()),  # it goes through zero in good health
         ASCL(Alike(), identity(), predictor=identity()),
+        SwAV(Alike(), identity(), Prototypes(9, 2)),  # near log K while prototypes are frozen, in good health too
+        DINO(Alike(), identity(), NormedPrototypes(9, 2)),
         NPID(Alike(), identity(), bank()),  # its Z is a constant of the first step
     ],
 )

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lookalike.modules import Encoder, backbone
+from lookalike.modules import Encoder, MomentumEncoder, backbone
 from lookalike.modules.backbones import IMAGENET_MEAN, IMAGENET_STD
 
 
@@ -167,3 +167,18 @@ def test_mistakes_are_sentences() -> None:
         backbone("efficientnet_b0", stem="small")
     with pytest.raises(ValueError, match="a positive std per channel"):
         backbone("resnet18_quarter", std=[0.5, 0.5, 0.0])
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "resnet18_quarter"])
+def test_residual_branches_are_skipped_in_training_and_never_by_a_momentum_encoder(name: str) -> None:
+    encoder = backbone(name, drop_path=0.5, image_size=32, zero_init_last=False)
+    slow, x = MomentumEncoder(encoder), torch.rand(8, 3, 32, 32)
+    for module in (encoder, slow):
+        for layer in module.modules():
+            if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+                layer.eval()
+    with torch.no_grad():
+        assert not torch.equal(encoder(x), encoder(x))
+        assert torch.equal(slow(x), slow(x))
+        encoder.eval()
+        torch.testing.assert_close(encoder(x), slow(x))

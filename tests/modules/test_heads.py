@@ -49,6 +49,7 @@ PAPERS = {
     ("npid", 512): "512>128+",
     ("supcon", 2048): "2048>2048+ relu 2048>128+",
     ("swav", 2048): "2048>2048+ bn+ relu 2048>128+",
+    ("dino", 384): "384>2048+ gelu 2048>2048+ gelu 2048>256+",
 }
 
 
@@ -117,3 +118,11 @@ def test_mistakes_are_sentences() -> None:
         head("simcrl", 4)
     with pytest.raises(ValueError, match="no width was given"):
         mlp(4, [])
+
+
+def test_dinos_first_weights_are_narrow_and_its_biases_zero() -> None:
+    """Truncated normal with deviation 0.02 (facebookresearch/dino, DINOHead)."""
+    layers = [layer for layer in head("dino", 384) if isinstance(layer, nn.Linear)]
+    for layer in layers:
+        assert layer.weight.std().item() == pytest.approx(0.02, rel=0.01)
+        assert torch.equal(layer.bias, torch.zeros_like(layer.bias))

@@ -72,6 +72,30 @@ def test_a_queue_keeps_to_half_of_the_images_and_says_so():
     assert len(notes) == 1
 
 
+def test_rows_that_a_method_keeps_itself_are_capped_too():
+    notes = []
+    method = built("swav_small", images=1000, say=notes.append)
+    assert method.queue.size == 500
+    assert set(method.queue.columns) == {"global/1", "global/2"}
+    assert notes == ["the queue of 3840 is capped at 500: more would hold keys of over half of the 1000 images"]
+    assert built("swav_small", "method.queue=0", say=notes.append).queue is None
+    assert len(notes) == 1
+
+
+def test_prototypes_are_as_many_and_as_wide_as_the_recipe_says():
+    method = built("swav_small", "method.prototypes=70", "method.projector.out=16")
+    assert method.prototypes.weight.shape == (70, 16)
+
+
+def test_rate_and_decay_have_the_ends_of_the_recipe():
+    given = ["optimizer.start=0.25", "optimizer.end=0.1", "optimizer.weight_decay=0.04", "optimizer.final_decay=0.4"]
+    rule = build_optimization(load("swav_small", given))
+    clocks = [Clock(step=step, steps=200, epoch=float(step), epochs=200.0) for step in (0, 5, 10, 105, 200)]
+    assert [rule.schedule(clock) for clock in clocks] == pytest.approx([0.25, 0.625, 1.0, 0.55, 0.1])
+    assert [rule.weight_decay(clocks[n]) for n in (0, 4)] == pytest.approx([0.04, 0.4])
+    assert build_optimization(load("swav_small")).weight_decay == 5e-4
+
+
 def test_a_queue_holds_at_least_a_batch():
     assert len(built("moco_small", "batch=64", images=80).queue.rows()) == 64
 

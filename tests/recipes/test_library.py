@@ -27,7 +27,7 @@ from lookalike.recipes import (
     view_size,
 )
 from lookalike.recipes.build import build_heads
-from lookalike.recipes.schema import Head
+from lookalike.recipes.parts import Head
 from lookalike.training.checkpoint import Checkpoints
 from lookalike.training.journal import Journal
 from lookalike.training.loop import Training, train
@@ -62,6 +62,19 @@ OBJECTIVES = {
     "sce_cifar10": (200, 256, 32, 0.1, 4096, (0.99, 0.99)),
     "sce_small": (200, 256, 32, 0.1, 4096, (0.99, 0.99)),
     "sce_photos": (100, 256, 224, 0.1, 16384, (0.99, 1.0)),
+    "swav_imagenet": (400, 4096, 224, 0.1, 0, None),
+    "swav_imagenet_256": (200, 256, 224, 0.1, 3840, None),
+    "swav_imagenet_2x224": (400, 4096, 224, 0.1, 0, None),
+    "swav_small": (200, 256, 32, 0.1, 3840, None),
+    "swav_photos": (100, 256, 224, 0.1, 3840, None),
+    "dino_imagenet": (100, 512, 224, 0.1, None, (0.996, 1.0)),
+    "dino_imagenet_300": (300, 1024, 224, 0.1, None, (0.996, 1.0)),
+    "dino_imagenet_resnet50": (100, 512, 224, 0.1, None, (0.996, 1.0)),
+    "dino_small": (200, 256, 32, 0.1, None, (0.99, 1.0)),
+    "dino_photos": (100, 256, 224, 0.1, None, (0.9995, 1.0)),
+    "relicv2_imagenet": (1000, 4096, 224, 0.2, None, (0.996, 1.0)),
+    "relicv2_small": (200, 256, 32, 0.2, None, (0.99, 1.0)),
+    "relicv2_photos": (100, 256, 224, 0.2, None, (0.99, 1.0)),
     "simsiam_imagenet": (100, 512, 224, None, None, None),
     "simsiam_cifar10": (800, 512, 32, None, None, None),
     "simsiam_small": (200, 256, 32, None, None, None),
@@ -130,6 +143,19 @@ OPTIMIZERS = {
     "sce_cifar10": ("sgd", 0.06, 5e-4, "nothing", 5),
     "sce_small": ("sgd", 0.06, 5e-4, "nothing", 10),
     "sce_photos": ("sgd", 0.05, 1e-4, "nothing", 5),
+    "swav_imagenet": ("larc", 4.8, 1e-6, "nothing", 10),
+    "swav_imagenet_256": ("larc", 0.6, 1e-6, "nothing", 0),
+    "swav_imagenet_2x224": ("larc", 4.8, 1e-6, "nothing", 10),
+    "swav_small": ("sgd", 0.06, 5e-4, "nothing", 10),
+    "swav_photos": ("larc", 0.6, 1e-6, "nothing", 0),
+    "dino_imagenet": ("adamw", 1e-3, 0.04, "one_dimensional", 10),
+    "dino_imagenet_300": ("adamw", 2e-3, 0.04, "one_dimensional", 10),
+    "dino_imagenet_resnet50": ("sgd", 0.06, 1e-4, "one_dimensional", 10),
+    "dino_small": ("sgd", 0.06, 5e-4, "one_dimensional", 10),
+    "dino_photos": ("sgd", 0.03, 1e-4, "one_dimensional", 10),
+    "relicv2_imagenet": ("lars", 4.8, 1e-6, "bias_and_norm", 10),
+    "relicv2_small": ("sgd", 0.06, 5e-4, "nothing", 10),
+    "relicv2_photos": ("lars", 0.45, 1e-6, "bias_and_norm", 10),
     "simsiam_imagenet": ("sgd", 0.1, 1e-4, "nothing", 0),
     "simsiam_cifar10": ("sgd", 0.06, 5e-4, "nothing", 0),
     "simsiam_small": ("sgd", 0.06, 5e-4, "nothing", 0),
@@ -217,6 +243,10 @@ HEADS = {
     "sce_imagenet": {"projector": [2048, 2048, 2048, 256], "predictor": [256, 4096, 256]},
     "sce_imagenet_multicrop": {"projector": [2048, 4096, 4096, 256], "predictor": [256, 4096, 256]},
     "sce_cifar10": {"projector": [512, 512, 128]},
+    "swav_imagenet": {"projector": [2048, 2048, 128]},
+    "swav_imagenet_256": {"projector": [2048, 2048, 128]},
+    "dino_imagenet": {"projector": [384, 2048, 2048, 256]},
+    "dino_imagenet_resnet50": {"projector": [2048, 2048, 2048, 256]},
     "simsiam_imagenet": {"projector": [2048, 2048, 2048, 2048], "predictor": [2048, 512, 2048]},
     "barlow_twins_imagenet": {"projector": [2048, 8192, 8192, 8192]},
     "barlow_twins_cifar10": {"projector": [512, 2048, 2048, 2048]},
@@ -314,7 +344,7 @@ def test_a_twin_changes_sizes_only(name):
     whole = name.removesuffix("_smoke")
     assert raw["from"] == whole
     assert set(raw) <= {"from", "method", "views", "backbone", "optimizer", "epochs", "batch", "runtime", "saving"}
-    assert set(raw["method"]) <= {"projector", "predictor", "queue"}
+    assert set(raw["method"]) <= {"projector", "predictor", "queue", "queue_epoch", "prototypes", "frozen_steps"}
     assert raw["views"].keys() == {"size"}
     assert raw["backbone"] == {"name": "resnet18_quarter"}
     assert set(raw.get("optimizer", {})) <= {"warmup", "milestones"}
@@ -343,12 +373,14 @@ def test_the_optimizer_has_its_numbers(name):
     rule, rate, decay, free, warmup = OPTIMIZERS[name]
     optimization = build_optimization(load(name), refuse)
     assert (optimization.name, optimization.no_decay, optimization.momentum) == (rule, free, 0.9)
-    assert (optimization.rate, optimization.weight_decay) == (pytest.approx(rate), decay)
+    first = optimization.weight_decay(at(0, 1)) if callable(optimization.weight_decay) else optimization.weight_decay
+    assert (optimization.rate, first) == (pytest.approx(rate), pytest.approx(decay))
     inside = rule == "lars" and name.startswith("simclr")  # google-research/simclr; all others outside
     assert optimization.lars_rate == ("inside" if inside else "outside")
     epochs = load(name).epochs
     if warmup:
-        assert optimization.schedule(at(warmup / 2, epochs)) == pytest.approx(0.5)
+        start = load(name).optimizer.start
+        assert optimization.schedule(at(warmup / 2, epochs)) == pytest.approx((start + 1) / 2)
     assert optimization.schedule(at(warmup, epochs)) == pytest.approx(1.0)
 
 
@@ -401,16 +433,64 @@ def test_sce_weighs_relations_as_its_code_does():
     assert crops["queries"] == (*crops["keys"], "local/1", "local/2", "local/3", "local/4")
 
 
+def test_swav_has_the_rates_crops_and_frozen_steps_of_its_scripts():
+    """facebookresearch/swav, scripts: base_lr, start_warmup, final_lr, freeze_prototypes_niters."""
+    published = {
+        "swav_imagenet": (4.8, 0.3, 0.0048, 313, 6),
+        "swav_imagenet_256": (0.6, 0.6, 0.0006, 5005, 6),
+        "swav_imagenet_2x224": (4.8, 0.3, 0.0048, 313, 0),
+    }
+    for name, (rate, first, last, frozen, crops) in published.items():
+        recipe, method = load(name), load(name).model_dump()["method"]
+        optimization = build_optimization(recipe, refuse)
+        rates = [
+            optimization.rate * optimization.schedule(at(epoch, recipe.epochs)) for epoch in (0, 10, recipe.epochs)
+        ]
+        assert (rates[0], rates[2]) == (pytest.approx(first), pytest.approx(last))
+        assert rates[1] == pytest.approx(rate, rel=0.01)
+        assert (method["prototypes"], method["epsilon"], method["iterations"], method["queue_epoch"]) == (
+            3000,
+            0.05,
+            3,
+            15,
+        )
+        assert method["frozen_steps"] == frozen
+        assert method["views"] == tuple(build_views(recipe).plan)
+        assert len(method["views"]) == 2 + crops
+
+
+def test_dino_has_the_schedules_and_crops_of_its_code():
+    """facebookresearch/dino, the defaults of main_dino.py and the commands of its README."""
+    for name, learned, late, epochs in (
+        ("dino_imagenet", False, 0.04, 100),
+        ("dino_imagenet_300", True, 0.07, 300),
+        ("dino_imagenet_resnet50", False, 0.04, 100),
+    ):
+        recipe, method = load(name), load(name).model_dump()["method"]
+        rule = build_optimization(recipe, refuse)
+        assert rule.rate * rule.schedule(at(epochs, epochs)) == pytest.approx(1e-6, rel=1e-3)
+        assert (rule.clip, rule.clip_per) == (3.0, "tensor")
+        if name != "dino_imagenet_resnet50":
+            assert [rule.weight_decay(at(epoch, epochs)) for epoch in (0, epochs)] == pytest.approx([0.04, 0.4])
+            assert recipe.backbone.drop_path == 0.1
+        assert method["prototypes"] == {"count": 65536, "learned_length": learned}
+        assert (method["teacher_temperature"]["start"], method["teacher_temperature"]["end"]) == (0.04, late)
+        assert (method["center_momentum"], method["frozen_epochs"]) == (0.9, 1)
+        assert method["student_views"] == tuple(build_views(recipe).plan)
+        assert len(method["student_views"]) == 10
+
+
 @pytest.mark.parametrize("name", HEADS)
 def test_heads_have_the_published_widths(name):
     recipe = load(name)
     sections = {key: value for key, value in recipe.method if isinstance(value, Head)}
-    heads = build_heads(sections, {"resnet50": 2048, "resnet18": 512}[recipe.backbone.name])
+    dims = {"resnet50": 2048, "resnet18": 512, "vit_small_patch16_224": 384}
+    heads = build_heads(sections, dims[recipe.backbone.name])
     assert {head: widths(layers) for head, layers in heads.items()} == HEADS[name]
 
 
 def has_queue(recipe: Recipe) -> bool:
-    return recipe.model_dump()["method"].get("queue") is not None
+    return bool(recipe.model_dump()["method"].get("queue"))
 
 
 @pytest.mark.parametrize(("name", "millions"), [("byol_imagenette", 11.2), ("sce_imagenet_multicrop", 23.5)])

@@ -84,6 +84,8 @@ def test_where_no_key_is_near_the_section_says_what_it_has():
     [
         ("sgd", "milestones", [5], "has no effect without shape: steps"),
         ("sgd", "lars_rate", "inside", "has no effect without kind: lars"),
+        ("sgd", "clip_per", "tensor", "has no effect without clip"),
+        ("sgd", "start", 0.1, "has no effect without a warmup"),
         ("adamw", "momentum", 0.8, "has no effect with kind: adamw, which has betas"),
         ("lars", "nesterov", True, "has no effect without kind: sgd"),
         ("larc", "betas", [0.5, 0.9], "has no effect without kind: adam or adamw"),
@@ -219,6 +221,9 @@ def test_sections_follow_the_signatures(table, names):
         "ressl": (0.999, 0.999),
         "ascl": (0.99, 0.99),
         "mochi": (0.999, 0.999),
+        "moco_v3": (0.99, 1.0),
+        "dino": (0.996, 1.0),
+        "relicv2": (0.996, 1.0),
     }
     assert sections["moco"]["temperature"].default == 0.07
     assert all("encoder" not in fields for fields in sections.values())

@@ -76,6 +76,12 @@ def group_of(optimizer: torch.optim.Optimizer, name: str) -> dict:
 
 CLOCK = Clock(step=30, steps=100, epoch=3.0, epochs=10.0)
 
+
+def at(step: int) -> Clock:
+    """A moment of a run of ten epochs of ten steps."""
+    return Clock(step=step, steps=100, epoch=step / 10, epochs=10.0)
+
+
 # LARS ------------------------------------------------------------------------------------------------------------
 
 
@@ -222,7 +228,7 @@ def test_lars_refuses_numbers_without_sense():
 def test_what_is_left_out_of_decay_and_adaptation(no_decay, exempt):
     optimization = Optimization(name="lars", rate=0.2, weight_decay=1e-4, no_decay=no_decay)
     optimizer = built(optimization, Small())
-    optimization.set_rates(optimizer, CLOCK, 30)
+    optimization.set_rates(optimizer, CLOCK, at(30))
     seen = [name for group in optimizer.param_groups for name in group["names"]]
     assert sorted(seen) == sorted(dict(Small().named_parameters()))
     for name in seen:
@@ -255,7 +261,7 @@ def test_groups_change_what_they_name_and_the_longest_name_wins():
     }
     optimization = Optimization(name="lars", rate=0.2, schedule=Constant(0.5), weight_decay=1e-4)
     optimizer = built(optimization, Small(special))
-    assert optimization.set_rates(optimizer, CLOCK, 30) == pytest.approx(0.1)
+    assert optimization.set_rates(optimizer, CLOCK, at(30)) == pytest.approx(0.1)
 
     def facts(name: str) -> tuple:
         return tuple(group_of(optimizer, name)[key] for key in ("lr", "weight_decay", "adapt"))
@@ -294,7 +300,7 @@ def test_schedules_move_rate_and_decay():
         name="adamw", rate=0.2, schedule=Warmup(epochs=4.0), weight_decay=Cosine(0.04, 0.4), no_decay="bias_and_norm"
     )
     optimizer = built(optimization, Small())
-    assert optimization.set_rates(optimizer, CLOCK, 30) == pytest.approx(0.2 * 3 / 4)
+    assert optimization.set_rates(optimizer, CLOCK, at(30)) == pytest.approx(0.2 * 3 / 4)
     assert group_of(optimizer, "head.weight")["lr"] == pytest.approx(0.15)
     expected = 0.4 - 0.36 * (math.cos(math.pi * 0.3) + 1) / 2
     assert group_of(optimizer, "head.weight")["weight_decay"] == pytest.approx(expected)
@@ -321,7 +327,7 @@ def same_start(special: dict[str, Group] | None = None) -> Small:
 
 def run(optimization: Optimization, method: Small, optimizer: torch.optim.Optimizer, steps: range) -> None:
     for step in steps:
-        optimization.set_rates(optimizer, Clock(step=step, steps=40, epoch=step / 4, epochs=10.0), step)
+        optimization.set_rates(optimizer, Clock(step=step, steps=40, epoch=step / 4, epochs=10.0), at(step))
         method.learn(optimizer, step)
 
 
@@ -362,22 +368,23 @@ def test_each_rule_is_what_its_name_says():
         optimizer = built(RULES[name], method)
         for g in gradients:
             method.temperature.grad = torch.tensor(g, dtype=torch.float64)
-            RULES[name].set_rates(optimizer, CLOCK, 0)
+            RULES[name].set_rates(optimizer, CLOCK, at(0))
             optimizer.step()
         assert method.temperature.item() == pytest.approx(value, abs=1e-12), name
 
 
+@pytest.mark.parametrize("frozen", [Group(frozen_until=3), Group(frozen_epochs=0.3)], ids=["steps", "epochs"])
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES.keys())
-def test_frozen_groups_are_not_moved_by_anything(rule):
-    """No gradient step, no decay, no momentum before `frozen_until`; then they learn like a fresh parameter."""
-    method = same_start({"head": Group(frozen_until=3)})
+def test_frozen_groups_are_not_moved_by_anything(rule, frozen):
+    """No gradient step, no decay, no momentum while they are frozen; then they learn like a fresh parameter."""
+    method = same_start({"head": frozen})
     optimizer, start = built(rule, method), method.head.weight.detach().clone()
     for step in range(5):
-        rule.set_rates(optimizer, CLOCK, step)
+        rule.set_rates(optimizer, CLOCK, at(step))
         optimizer.zero_grad()
         (method.head.weight.sum() + method.body[4].weight.square().sum()).backward()
         body = method.body[4].weight.detach().clone()
-        hide_frozen(optimizer, step)
+        hide_frozen(optimizer, at(step))
         optimizer.step()
         assert torch.equal(method.head.weight, start) == (step < 3)
         assert group_of(optimizer, "head.weight")["lr"] == (0 if step < 3 else rule.rate)
@@ -385,7 +392,7 @@ def test_frozen_groups_are_not_moved_by_anything(rule):
     reference = same_start()
     other = built(rule, reference)
     for step in range(2):
-        rule.set_rates(other, CLOCK, step)
+        rule.set_rates(other, CLOCK, at(step))
         other.zero_grad()
         reference.head.weight.sum().backward()
         other.step()
@@ -403,6 +410,16 @@ def test_clip_scales_to_the_limit_and_never_up():
         unclipped = [w.grad.clone() for w in weights]
         Optimization(name="sgd", rate=1.0).clip_(weights, norm)
         assert all(torch.equal(w.grad, g) for w, g in zip(weights, unclipped, strict=True))
+
+
+def test_clip_per_tensor_leaves_the_others_alone():
+    weights = [nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(1))]
+    weights[0].grad, weights[1].grad = torch.tensor([3.0, 4.0]), torch.tensor([2.0])
+    rule = Optimization(name="sgd", rate=1.0, clip=2.5, clip_per="tensor")
+    rule.clip_(weights, torch.tensor(100.0))
+    torch.testing.assert_close(weights[0].grad, torch.tensor([1.5, 2.0]))
+    torch.testing.assert_close(weights[1].grad, torch.tensor([2.0]))
+    assert weights[2].grad is None
 
 
 @pytest.mark.parametrize(
@@ -433,7 +450,7 @@ def test_state_through_a_file_goes_on_bit_by_bit(tmp_path, rule, memory_format):
     whole = same_start({"head": Group(lr_scale=0.5)}).to(memory_format=memory_format)
     optimizer = built(rule, whole)
     for step in range(10):
-        rule.set_rates(optimizer, CLOCK, step)
+        rule.set_rates(optimizer, CLOCK, at(step))
         whole.learn(optimizer, step, without="head" if step < 4 else "")
     tensors, facts = flat_state(optimizer)
     weights = {f"method/{name}": value for name, value in whole.state_dict().items()}

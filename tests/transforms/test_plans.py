@@ -11,10 +11,12 @@ from lookalike.transforms import (
     Grayscale,
     HorizontalFlip,
     RandomResizedCrop,
+    RemoveBackground,
     Solarize,
     Views,
     byol_pair,
     digits,
+    dino,
     eval_chain,
     moco_cifar,
     moco_v1,
@@ -22,6 +24,7 @@ from lookalike.transforms import (
     moco_v3,
     npid,
     npid_cifar,
+    relicv2,
     ressl_multicrop,
     sce_multicrop,
     sce_pair,
@@ -29,6 +32,7 @@ from lookalike.transforms import (
     simclr,
     simsiam,
     supcon,
+    swav,
     vicreg_cifar,
 )
 
@@ -44,6 +48,9 @@ SMALL = {
     "supcon": supcon(),
     "npid": npid(32),
     "sce pair": sce_pair(32),
+    "swav": swav(32),
+    "dino": dino(32),
+    "relicv2": relicv2(32, masked=0.0),
     "simsiam": simsiam(32, blur=False),
     "moco v3": moco_v3(32),
     "vicreg": vicreg_cifar(),
@@ -54,6 +61,8 @@ LARGE = {
     "moco v2": moco_v2(),
     "byol": byol_pair(),
     "sce": sce_multicrop(),
+    "swav": swav(),
+    "dino": dino(),
     "ressl": ressl_multicrop(),
 }
 
@@ -208,3 +217,53 @@ def test_sce_multicrop_shrinks_in_proportion():
     for name, chain in sce_multicrop(28).items():
         assert chain[0].scale == sce_multicrop()[name][0].scale
         assert chain[1:] == sce_multicrop()[name][1:]
+
+
+def test_swav_has_the_published_sizes_and_scales():
+    crops = {name: (c[0].size, c[0].scale, c[0].interpolation) for name, c in swav().items()}
+    assert [name for name in crops if name.startswith("global")] == ["global/1", "global/2"]
+    assert [name for name in crops if name.startswith("local")] == [f"local/{n}" for n in range(1, 7)]
+    assert {crops[f"global/{n}"] for n in (1, 2)} == {(224, (0.14, 1.0), "bilinear")}
+    assert {crops[f"local/{n}"] for n in range(1, 7)} == {(96, (0.05, 0.14), "bilinear")}
+    for chain in swav().values():
+        assert find(chain, ColorJitter) == ColorJitter(0.8, 0.8, 0.8, 0.2, p=0.8)
+        assert find(chain, GaussianBlur) == GaussianBlur((0.1, 2.0), kernel=None, p=0.5)
+
+
+def test_dino_has_the_published_sizes_scales_and_blurs():
+    plan = dino()
+    crops = {name: (c[0].size, c[0].scale, c[0].interpolation) for name, c in plan.items()}
+    assert list(crops) == ["global/1", "global/2", *(f"local/{n}" for n in range(1, 9))]
+    assert crops["global/1"] == crops["global/2"] == (224, (0.4, 1.0), "bicubic")
+    assert {crops[f"local/{n}"] for n in range(1, 9)} == {(96, (0.05, 0.4), "bicubic")}
+    blurs = {name: find(chain, GaussianBlur) for name, chain in plan.items()}
+    assert {(blur.sigma, blur.kernel) for blur in blurs.values()} == {((0.1, 2.0), None)}
+    assert [blurs[name].p for name in ("global/1", "global/2", "local/1")] == [1.0, 0.1, 0.5]
+    assert [name for name, chain in plan.items() if find(chain, Solarize)] == ["global/2"]
+    assert {find(chain, ColorJitter) for chain in plan.values()} == {ColorJitter(0.4, 0.4, 0.2, 0.1, p=0.8)}
+    for_resnets = dino(low=0.14, local_high=0.14)
+    assert (for_resnets["global/2"][0].scale, for_resnets["local/8"][0].scale) == ((0.14, 1.0), (0.05, 0.14))
+
+
+def test_swav_without_local_views_is_the_baseline_of_two_crops():
+    assert {name: chain[0].scale for name, chain in swav(local_views=0).items()} == dict.fromkeys(
+        ("global/1", "global/2"), (0.08, 1.0)
+    )
+
+
+def test_local_views_shrink_in_proportion_or_have_the_size_they_are_given():
+    assert {chain[0].size for name, chain in swav(32).items() if "local" in name} == {14}
+    assert {chain[0].size for name, chain in swav(32, local_size=16).items() if "local" in name} == {16}
+
+
+def test_relicv2_takes_the_background_away_from_large_views_alone():
+    plan = relicv2()
+    assert list(plan) == ["large/1", "large/2", "large/3", "large/4", "small/1", "small/2"]
+    assert [name for name, chain in plan.items() if chain[0] == RemoveBackground(0.1)] == list(plan)[:4]
+    byol = byol_pair()
+    for number, chain in enumerate(plan.values()):
+        if number < 4:
+            assert chain[2:] == byol[f"view/{1 + number % 2}"][1:]
+        assert find(chain, RandomResizedCrop).scale == ((0.14, 1.0) if number < 4 else (0.05, 0.14))
+        assert bool(find(chain, Solarize)) == bool(number % 2)
+    assert not any(find(chain, RemoveBackground) for chain in relicv2(masked=0.0).values())

@@ -6,13 +6,15 @@ nothing of `functional` is used but its random numbers. Gradient flows where the
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from itertools import permutations
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
+from lookalike.api.loop_steps import direction, log_shares, slow
+from lookalike.api.loops_of_crops import dino, relicv2, swav
 from lookalike.api.tiny import CLASSES
 from lookalike.functional import random
 
@@ -232,6 +234,9 @@ LOOPS: Mapping[str, Loop] = {
     "moco": moco,
     "byol": byol,
     "sce": sce,
+    "swav": swav,
+    "dino": dino,
+    "relicv2": relicv2,
     "simsiam": simsiam,
     "barlow_twins": barlow_twins,
     "vicreg": vicreg,
@@ -245,25 +250,6 @@ LOOPS: Mapping[str, Loop] = {
     "ascl": ascl,
     "mochi": mochi,
 }
-
-
-def direction(row: Tensor) -> Tensor:
-    """The row divided by its length."""
-    return row / torch.stack([number * number for number in row]).sum().sqrt()
-
-
-def log_shares(row: Tensor, keys: Sequence[Tensor], temperature: float) -> list[Tensor]:
-    """log of each key's share of the softmax over row . key / temperature."""
-    logits = [(row * key).sum() / temperature for key in keys]
-    top = max(logit.item() for logit in logits)
-    log_sum = top + torch.stack([(logit - top).exp() for logit in logits]).sum().log()
-    return [logit - log_sum for logit in logits]
-
-
-def slow(network: Any, pixels: Tensor) -> Tensor:
-    """What a momentum encoder makes of a view: no gradient."""
-    with torch.no_grad():
-        return network(pixels)
 
 
 def pairs(method: Any, views: Mapping[str, Tensor]) -> list[tuple[Tensor, list[Tensor]]]:

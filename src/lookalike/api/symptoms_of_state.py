@@ -12,7 +12,7 @@ from lookalike.api.symptoms import Finding
 from lookalike.methods.method import Method
 from lookalike.modules import MomentumEncoder, Queue
 from lookalike.recipes import Recipe
-from lookalike.recipes.schema import Follow
+from lookalike.recipes.parts import Follow
 from lookalike.training.checkpoint import Checkpoint
 
 # our choice, all of them
@@ -58,6 +58,9 @@ def _queue(name: str, key: str, saves: Sequence[Checkpoint], start: Tensor | Non
     key, last = f"method/{key}", saves[-1]
     now = last.tensors.get(key)
     if now is None or last.step == 0:
+        return None
+    filled = last.tensors.get(f"method/{name}.count")
+    if filled is not None and int(filled) < len(now):  # SwAV's queue begins late, and empty
         return None
     earlier = [(save.step, save.tensors[key]) for save in saves[:-1] if key in save.tensors]
     earlier += [] if start is None else [(0, start)]

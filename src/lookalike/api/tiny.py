@@ -10,11 +10,11 @@ from lookalike.functional import random
 from lookalike.functional.collectives import rank, world
 from lookalike.functional.schedules import Clock
 from lookalike.methods.method import Batch, Method, Progress
-from lookalike.modules import Bank, Queue, mlp, with_batch_statistics
+from lookalike.modules import Bank, NormedPrototypes, Prototypes, Queue, mlp, with_batch_statistics
 from lookalike.recipes.build import seeded
 from lookalike.recipes.tables import METHODS
 
-PIXELS, FEATURES, OUT, HIDDEN, KEYS = 6, 5, 4, 8, 20
+PIXELS, FEATURES, OUT, HIDDEN, KEYS, DIRECTIONS = 6, 5, 4, 8, 20, 7
 CLASSES, IMAGES = 3, 64
 CLEAR = 362  # seed of a queue in which half precision finds the same nearest rows: NNCLR's loss jumps where it does not
 
@@ -32,7 +32,7 @@ class NothingElse:
 def tiny(name: str, seed: int = 0) -> Method:
     """The method with its defaults and a queue where it takes one, small perceptrons, statistics of the global batch.
 
-    Raises ValueError where its constructor wants more than networks, a queue and a bank.
+    Raises ValueError where its constructor wants more than networks, a queue, a bank and prototypes.
     """
     cast, given = METHODS[name], dict[str, nn.Module]()
     with seeded("selftest", seed):
@@ -55,7 +55,11 @@ def _part(name: str, parameter: inspect.Parameter, first: bool) -> nn.Module:
         bank = Bank(IMAGES, OUT)
         bank.fill([(torch.arange(IMAGES), Queue(IMAGES, OUT, seed=1).rows())])
         return bank
-    raise ValueError(f"the self-test cannot make {parameter.name!r} of {name}: only networks, queues and banks")
+    if parameter.annotation in (Prototypes, NormedPrototypes):
+        return parameter.annotation(DIRECTIONS, OUT)
+    raise ValueError(
+        f"the self-test cannot make {parameter.name!r} of {name}: only networks, queues, banks, prototypes"
+    )
 
 
 def reads(method: Method) -> Sequence[str]:

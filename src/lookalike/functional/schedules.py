@@ -44,6 +44,24 @@ class Cosine:
         return self.end - (self.end - self.start) * (math.cos(math.pi * clock.step / clock.steps) + 1) / 2
 
 
+@dataclass(frozen=True)
+class Ramp:
+    """From `start` in the first epoch to `end` in the epoch number `epochs`, linearly and constant within an epoch.
+
+    The temperature of DINO's teacher (facebookresearch/dino). epochs 0 is `end` from the first step on.
+    """
+
+    start: float
+    end: float
+    epochs: int = 0
+
+    def __call__(self, clock: Clock) -> float:
+        number, last = math.floor(clock.epoch), self.epochs - 1
+        if number > last:
+            return self.end
+        return self.start + (self.end - self.start) * number / max(last, 1)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Warmup:
     """A factor of the base rate: a linear rise from `start` to 1 over `epochs`, then a fall in a `shape` to `end`.

@@ -105,6 +105,10 @@ class Group:
     weight_decay: Schedule | float | None = None
     adapt: bool = True  # False: no LARS trust ratio
     frozen_until: int = 0  # steps of the run before which the optimizer does not see the group
+    frozen_epochs: float = 0.0  # the same in epochs of the run; the later end of both counts
+
+    def frozen(self, run: Clock) -> bool:
+        return run.step < self.frozen_until or run.epoch < self.frozen_epochs
 
 
 class Method(nn.Module, ABC):

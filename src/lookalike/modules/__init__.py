@@ -13,7 +13,8 @@ from lookalike.modules.batch_statistics import (
 )
 from lookalike.modules.heads import SHAPES, Shape, head, mlp
 from lookalike.modules.momentum import MomentumEncoder
-from lookalike.modules.queue import Column, Queue
+from lookalike.modules.prototypes import NormedPrototypes, Prototypes
+from lookalike.modules.queue import Column, Queue, Rows
 from lookalike.modules.weights import load_weights
 
 __all__ = [
@@ -24,7 +25,10 @@ __all__ = [
     "Column",
     "Encoder",
     "MomentumEncoder",
+    "NormedPrototypes",
+    "Prototypes",
     "Queue",
+    "Rows",
     "Shape",
     "backbone",
     "groups",

@@ -58,6 +58,7 @@ def backbone(
     channels: int = 3,
     keep_pool: bool = False,
     zero_init_last: bool | None = None,
+    drop_path: float = 0.0,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
 ) -> Encoder:
@@ -72,13 +73,13 @@ def backbone(
 
     Other families have no small stem. A ViT is built for image_size and interpolates its positions for other sizes.
     zero_init_last: whether the last BatchNorm scale of a ResNet's blocks starts at 0 (None: timm's choice, yes; BYOL's
-    authors report that it hurts large networks).
+    authors report that it hurts large networks). drop_path: stochastic depth, the chance in the last block.
     mean and std: ImageNet's for 3 channels, otherwise their average for each channel.
     Raises ValueError for an unknown name, with the nearest ones, and for what a family cannot do.
     """
     family = _family(name)
     small = _small(name, family, stem, image_size)
-    arguments: dict[str, Any] = {"in_chans": channels, "num_classes": 0}
+    arguments: dict[str, Any] = {"in_chans": channels, "num_classes": 0} | _stochastic(drop_path)
     if family == "resnet" and zero_init_last is not None:
         arguments["zero_init_last"] = zero_init_last
     elif zero_init_last:
@@ -89,6 +90,11 @@ def backbone(
     if len(mean) != channels:
         raise ValueError(f"{channels} channels need a mean and a std each, and {len(mean)} were given")
     return Encoder(body, int(body.head_hidden_size), mean=mean, std=std)
+
+
+def _stochastic(drop_path: float) -> dict[str, Any]:
+    """Not every network knows the argument: it is given where it matters."""
+    return {"drop_path_rate": drop_path} if drop_path > 0 else {}
 
 
 def _per_channel(imagenet: tuple[float, ...], channels: int) -> Sequence[float]:

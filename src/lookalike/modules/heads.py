@@ -11,7 +11,7 @@ Norm = Literal["none", "plain", "no_bias", "no_affine"]
 
 @dataclass(frozen=True, kw_only=True)
 class Shape:
-    """An MLP: widths of the hidden layers (None: that of the input), width of the output, norms and biases."""
+    """An MLP: widths of the hidden layers (None: that of the input), width of the output, norms, biases, activation."""
 
     hidden: tuple[int | None, ...]
     out: int
@@ -19,6 +19,8 @@ class Shape:
     last_norm: Norm = "none"
     bias: bool = True
     last_bias: bool = True
+    activation: Literal["relu", "gelu"] = "relu"
+    deviation: float | None = None  # of truncated normal weights, with zero biases; None: torch's first weights
 
 
 _SIMCLR = Shape(hidden=(None,), out=128, norm="plain", last_norm="no_bias", bias=False, last_bias=False)
@@ -66,6 +68,7 @@ SHAPES: dict[str, Shape] = {
     "npid": _LINEAR,  # zhirongw/lemniscate.pytorch, resnet.py
     "supcon": _TWO_LINEAR,  # HobbitLong/SupContrast, resnet_big.py
     "swav": Shape(hidden=(2048,), out=128, norm="plain"),  # facebookresearch/swav, resnet50.py
+    "dino": Shape(hidden=(2048, 2048), out=256, activation="gelu", deviation=0.02),  # facebookresearch/dino, DINOHead
 }
 
 
@@ -86,14 +89,20 @@ def head(name: str, dim: int, *, hidden: int | None = None, out: int | None = No
     if name not in SHAPES:
         raise ValueError(f"unknown head {name!r}: it is one of {', '.join(SHAPES)}")
     shape = SHAPES[name]
-    return mlp(
+    layers = mlp(
         dim,
         [*(hidden or width or dim for width in shape.hidden), out or shape.out],
         norm=shape.norm,
         last_norm=shape.last_norm,
         bias=shape.bias,
         last_bias=shape.last_bias,
+        activation={"relu": nn.ReLU, "gelu": nn.GELU}[shape.activation],
     )
+    for layer in layers:
+        if shape.deviation is not None and isinstance(layer, nn.Linear):
+            nn.init.trunc_normal_(layer.weight, std=shape.deviation)
+            nn.init.zeros_(layer.bias)
+    return layers
 
 
 def mlp(

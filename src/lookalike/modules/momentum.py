@@ -6,6 +6,7 @@ from typing import Literal
 
 import torch
 from jaxtyping import Shaped
+from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -33,6 +34,7 @@ class MomentumEncoder(nn.Module):
     >>> (net(torch.zeros(1, 3)) - slow(torch.zeros(1, 3))).detach()
     tensor([[0.7500, 0.7500]])
 
+    Copies skip no residual branch, whatever the networks do (stochastic depth; the teacher of DINO's official code).
     Buffers other than BatchNorm's are taken for constants of the architecture and stay. Tensors shared between or
     within the modules are shared between the copies too.
     """
@@ -43,6 +45,9 @@ class MomentumEncoder(nn.Module):
             raise ValueError("a momentum encoder follows at least one module, and none was given")
         self.batch_norm = batch_norm
         self.copies = deepcopy(nn.ModuleList(modules)).requires_grad_(False)
+        for layer in self.copies.modules():
+            if isinstance(layer, DropPath):
+                layer.drop_prob = 0.0
         self.train()
 
     @torch.no_grad()

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NewType
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +10,8 @@ from jaxtyping import Shaped
 from torch import Tensor, nn
 
 from lookalike.functional.random import generator
+
+Rows = NewType("Rows", int)  # how many rows of earlier images a method keeps in a queue of its own making
 
 
 @dataclass(frozen=True)

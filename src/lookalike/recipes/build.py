@@ -10,20 +10,24 @@ from torch import nn
 
 from lookalike.functional import random
 from lookalike.functional.collectives import world
-from lookalike.functional.schedules import Constant, Cosine, Schedule, Warmup
+from lookalike.functional.schedules import Constant, Cosine, Ramp, Schedule, Warmup
 from lookalike.methods.method import Method
 from lookalike.modules import (
     Bank,
     Encoder,
     MomentumEncoder,
+    NormedPrototypes,
+    Prototypes,
     Queue,
+    Rows,
     backbone,
     groups,
     groups_here,
     head,
     with_batch_statistics,
 )
-from lookalike.recipes.schema import Backbone, Follow, Head, Recipe, RecipeError, Section
+from lookalike.recipes.parts import Follow, Head, LastLayer, Rise, Section
+from lookalike.recipes.schema import Backbone, Recipe, RecipeError
 from lookalike.recipes.tables import METHODS, VIEWS
 from lookalike.training.optimizers import Optimization, linear_scaled, sqrt_scaled
 from lookalike.transforms import RandomResizedCrop, Views
@@ -53,6 +57,7 @@ def build_encoder(section: Backbone, *, channels: int, size: int, seed: int) -> 
                 image_size=size,
                 channels=channels,
                 zero_init_last=section.zero_init_last,
+                drop_path=section.drop_path,
             )
         except ValueError as error:
             raise RecipeError(f"backbone.name: {error}") from None
@@ -140,14 +145,21 @@ def _shuffled_for_nothing(method: Method, copies: Sequence[nn.Module]) -> bool:
 
 
 def build_part(value: Any, dim: int, annotation: Any, recipe: Recipe, images: int, say: Callable[[str], None]) -> Any:
-    """A constructor's argument: a queue, a schedule, or the number itself."""
-    if value is not None and annotation in (Queue, Queue | None):
+    """A constructor's argument: a queue, prototypes, a schedule, or the number itself."""
+    if value is not None and annotation in (Queue, Queue | None, Rows):
         most = max(recipe.batch, images // 2)
         if value > most:
             say(f"the queue of {value} is capped at {most}: more would hold keys of over half of the {images} images")
-        return Queue(min(value, most), dim, seed=recipe.seed)
+        rows = min(value, most)
+        return Rows(rows) if annotation is Rows else Queue(rows, dim, seed=recipe.seed)
+    if annotation is Prototypes:
+        return Prototypes(value, dim)
     if isinstance(value, Follow):
         return Constant(value.start) if value.start == value.end else Cosine(value.start, value.end)
+    if isinstance(value, Rise):
+        return Ramp(value.start, value.end, value.epochs)
+    if isinstance(value, LastLayer):
+        return NormedPrototypes(value.count, dim, learned_length=value.learned_length)
     return value
 
 
@@ -158,18 +170,27 @@ def build_optimization(recipe: Recipe, say: Callable[[str], None] = lambda note:
     if warmup > recipe.epochs / 2:
         say(f"a warm-up of {warmup:g} epochs is too long for {recipe.epochs:g}: shortened to {recipe.epochs / 10:g}")
         warmup = recipe.epochs / 10
-    schedule: Schedule = Warmup(epochs=warmup, shape=section.shape, milestones=section.milestones, per=section.per)
+    schedule: Schedule = Warmup(
+        epochs=warmup,
+        start=section.start,
+        end=section.end,
+        shape=section.shape,
+        milestones=section.milestones,
+        per=section.per,
+    )
+    decay = section.weight_decay if section.final_decay is None else Cosine(section.weight_decay, section.final_decay)
     return Optimization(
         name=section.kind,
         rate=scaled(section.rate, recipe.batch),
         schedule=schedule,
-        weight_decay=section.weight_decay,
+        weight_decay=decay,
         momentum=section.momentum,
         nesterov=section.nesterov,
         betas=section.betas,
         no_decay=section.no_decay,
         lars_rate=section.lars_rate,
         clip=section.clip,
+        clip_per=section.clip_per,
     )
 
 

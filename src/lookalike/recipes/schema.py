@@ -1,90 +1,23 @@
 """What a recipe may say: typed, complete, one sentence per field; an unknown key is an error that names the nearest."""
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator, model_validator
-from torch import nn
+from pydantic import Field, ValidationError, create_model, model_validator
 
-from lookalike.functional.schedules import Clock, Constant, Cosine, Schedule
-from lookalike.modules import SHAPES, Bank, Queue
+from lookalike.functional.schedules import Constant, Cosine, Ramp
+from lookalike.modules import Bank
 from lookalike.recipes.mistakes import complaints, nearest, shown
+from lookalike.recipes.parts import BOUNDS, END, LARGEST, MOST, PARTS, START, WIDEST, Follow, Rise, Section
 from lookalike.recipes.tables import METHODS, VIEWS
 
 Auto = Literal["auto"]
 
-# above these a value is a slip of the finger, for which torch has no sentence
-WIDEST, LARGEST, MOST = 65_536, 1e6, 10**9
-
 
 class RecipeError(ValueError):
     """A recipe or an override that cannot be used; the message is one sentence with the remedy."""
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
-
-
-class Follow(Section):
-    """A schedule: how closely a momentum encoder follows. One number stands for start and end."""
-
-    start: float = Field(ge=0, le=1)
-    """Momentum at the first step."""
-    end: float = Field(ge=0, le=1)
-    """Momentum at the last step; between them a cosine."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _constant(cls, value: Any) -> Any:
-        return {"start": value, "end": value} if isinstance(value, int | float | str) else value
-
-
-class Head(Section):
-    """A projector or predictor: a shape of the papers, with its widths."""
-
-    shape: str
-    """A name of modules.heads.SHAPES."""
-    hidden: int | None = Field(default=None, gt=0, le=WIDEST)
-    """Width of the hidden layers; null: the paper's."""
-    out: int | None = Field(default=None, gt=0, le=WIDEST)
-    """Dimension of the output; null: the paper's."""
-
-    @field_validator("shape")
-    @classmethod
-    def _known(cls, shape: str) -> str:
-        if shape not in SHAPES:
-            raise ValueError(f"there is no such head; the nearest is {nearest(shape, SHAPES)!r}")
-        return shape
-
-
-# how a recipe writes the parts that a method's constructor takes, and which of its numbers have bounds everywhere
-PARTS: dict[Any, Any] = {
-    nn.Module: Head,
-    nn.Module | None: Head | None,
-    Queue: Annotated[int, Field(gt=0)],
-    Queue | None: Annotated[int, Field(gt=0)] | None,
-    Schedule: Follow,
-    Sequence[str]: tuple[str, ...],
-}
-BOUNDS: dict[str, Any] = {
-    "temperature": Field(gt=0),
-    "momentum_temperature": Field(gt=0),
-    "base_temperature": Field(gt=0),
-    "coefficient": Field(ge=0, le=1),
-    "warmup": Field(ge=0),
-    "negatives": Field(gt=0, le=MOST),
-    "neighbors": Field(ge=0),
-    "hardest": Field(gt=0),
-    "pairs": Field(ge=0),
-    "with_query": Field(ge=0),
-    "bank_momentum": Field(ge=0, le=1),
-    "proximal": Field(ge=0),
-    "size": Field(gt=0, le=4096),
-}
-START = Clock(step=0, steps=1, epoch=0.0, epochs=1.0)
-END = Clock(step=1, steps=1, epoch=1.0, epochs=1.0)
 
 
 class Backbone(Section):
@@ -100,6 +33,8 @@ class Backbone(Section):
     """The same for momentum encoders; same: as the encoder's."""
     zero_init_last: bool = False
     """Residual branches start at zero."""
+    drop_path: float = Field(default=0.0, ge=0, lt=1)
+    """Chance to skip a residual branch of the last block; in those before it falls to zero linearly."""
 
 
 class Optimizer(Section):
@@ -111,6 +46,8 @@ class Optimizer(Section):
     scaling: Literal["none", "linear", "sqrt"] = "none"
     """linear: rate x batch / 256; sqrt: rate x sqrt(batch); none: the rate as it stands."""
     weight_decay: float = Field(default=0.0, ge=0, le=LARGEST)
+    final_decay: float | None = Field(default=None, ge=0, le=LARGEST)
+    """Weight decay at the end, reached by a cosine; null: it stays."""
     momentum: float = Field(default=0.9, ge=0, lt=1)
     """Of sgd, lars and larc."""
     nesterov: bool = False
@@ -123,8 +60,14 @@ class Optimizer(Section):
     """Whether LARS' velocity holds the learning rate (SimCLR's code) or not (BYOL, MoCo v3, SCE)."""
     clip: float | None = Field(default=None, gt=0)
     """Largest norm of the gradient; null: no limit."""
+    clip_per: Literal["all", "tensor"] = "all"
+    """Whether the limit holds for the whole gradient, or for that of each tensor."""
     warmup: float = Field(default=0.0, ge=0, le=LARGEST)
-    """Epochs of linear rise from zero."""
+    """Epochs of linear rise."""
+    start: float = Field(default=0.0, ge=0, le=1)
+    """Share of the rate at which the rise begins."""
+    end: float = Field(default=0.0, ge=0, le=1)
+    """Share of the rate at which the cosine ends."""
     shape: Literal["cosine", "steps", "constant"] = "cosine"
     milestones: tuple[float, ...] = ()
     """Epochs at which the rate falls to a tenth, with shape: steps."""
@@ -136,6 +79,9 @@ class Optimizer(Section):
         """A key that another choice makes idle is a mistake, not a detail; defaults may stand."""
         adaptive = self.kind in ("adam", "adamw")
         idle = {
+            "start": self.start > 0 and self.warmup == 0 and "has no effect without a warmup",
+            "end": self.end > 0 and self.shape != "cosine" and "has no effect without shape: cosine",
+            "clip_per": self.clip_per != "all" and self.clip is None and "has no effect without clip",
             "milestones": bool(self.milestones) and self.shape != "steps" and "has no effect without shape: steps",
             "lars_rate": self.lars_rate == "inside" and self.kind != "lars" and "has no effect without kind: lars",
             "momentum": self.momentum != 0.9 and adaptive and f"has no effect with kind: {self.kind}, which has betas",
@@ -271,5 +217,7 @@ def signature_section(kind: str, function: Callable) -> type[Section]:
             annotation = Annotated[annotation, BOUNDS[parameter.name]]
         if isinstance(default, Constant | Cosine):
             default = Follow(start=default(START), end=default(END))
+        if isinstance(default, Ramp):
+            default = Rise(start=default.start, end=default.end, epochs=default.epochs)
         fields[parameter.name] = (annotation, ... if default is inspect.Parameter.empty else default)
     return create_model(kind, __base__=Section, **fields)

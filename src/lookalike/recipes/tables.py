@@ -7,19 +7,22 @@ from lookalike.methods.barlow_twins import BarlowTwins
 from lookalike.methods.byol import BYOL
 from lookalike.methods.dcl import DCL
 from lookalike.methods.debiased import Debiased
+from lookalike.methods.dino import DINO
 from lookalike.methods.method import Method
 from lookalike.methods.mochi import MoCHi
 from lookalike.methods.moco import MoCo
 from lookalike.methods.moco_v3 import MoCoV3
 from lookalike.methods.nnclr import NNCLR
 from lookalike.methods.npid import NPID
+from lookalike.methods.relicv2 import ReLICv2
 from lookalike.methods.ressl import ReSSL
 from lookalike.methods.sce import SCE
 from lookalike.methods.simclr import SimCLR
 from lookalike.methods.simsiam import SimSiam
 from lookalike.methods.supcon import SupCon
+from lookalike.methods.swav import SwAV
 from lookalike.methods.vicreg import VICReg
-from lookalike.transforms import plans
+from lookalike.transforms import multi_crop, plans
 
 METHODS: Mapping[str, type[Method]] = {
     "simclr": SimCLR,
@@ -38,6 +41,9 @@ METHODS: Mapping[str, type[Method]] = {
     "npid": NPID,
     "ascl": ASCL,
     "mochi": MoCHi,
+    "swav": SwAV,
+    "dino": DINO,
+    "relicv2": ReLICv2,
 }
 
 VIEWS: Mapping[str, Callable] = {
@@ -57,4 +63,7 @@ VIEWS: Mapping[str, Callable] = {
     "supcon": plans.supcon,
     "ressl_multicrop": plans.ressl_multicrop,
     "digits": plans.digits,
+    "swav": multi_crop.swav,
+    "dino": multi_crop.dino,
+    "relicv2": multi_crop.relicv2,
 }

@@ -89,8 +89,9 @@ def _train(run: Training, epochs: float) -> None:
         run.journal.phase(stretch.phase.name)
         for batches in run.journal.waiting(run.streams.batches(stretch, step, run.runtime.device)):
             clock = schedule_clock(stretches, stretch, step)
-            rate = run.optimization.set_rates(state.optimizer, clock, step)
-            attempt(batches, replace(stretch.progress(step, run.streams.seed), rate=rate))
+            progress = stretch.progress(step, run.streams.seed)
+            rate = run.optimization.set_rates(state.optimizer, clock, progress.run)
+            attempt(batches, replace(progress, rate=rate))
             step += 1
             if attempt.stop or (step < stretch.stop and run.saver.due(step) and not state.dropped):
                 run.saver.save(step, state)
@@ -160,7 +161,7 @@ class Attempt:
 
     def gradient_norm(self, progress: Progress) -> Tensor:
         """The norm over all parameters the optimizer sees in this step."""
-        hide_frozen(self.state.optimizer, progress.run.step)
+        hide_frozen(self.state.optimizer, progress.run)
         self.state.scaler.unscale_(self.state.optimizer)
         return torch.nn.utils.get_total_norm([p.grad for p in self.trained if p.grad is not None])
 

@@ -33,7 +33,7 @@ class Optimization:
     rate: the base learning rate; schedule: a factor of it; weight_decay: a number or a schedule of its own.
     no_decay: what is free of decay, and under lars and larc of the trust ratio: nothing (MoCo, SwAV), tensors of one
     dimension or less (MoCo v3, SCE), or biases and the parameters of normalization (SimCLR, BYOL).
-    lars_rate: see training.lars; clip: the largest global gradient norm.
+    lars_rate: see training.lars; clip: the largest norm of the whole gradient, or of each tensor's (DINO).
     momentum and nesterov belong to sgd, lars and larc, betas to adam and adamw (adam's decay is part of its gradient).
     """
 
@@ -47,6 +47,7 @@ class Optimization:
     no_decay: Literal["nothing", "one_dimensional", "bias_and_norm"] = "nothing"
     lars_rate: Literal["inside", "outside"] = "outside"
     clip: float | None = None
+    clip_per: Literal["all", "tensor"] = "all"
 
     def __post_init__(self) -> None:
         if self.rate <= 0 or (self.clip is not None and self.clip <= 0):
@@ -85,24 +86,29 @@ class Optimization:
             ]
         )
 
-    def set_rates(self, optimizer: torch.optim.Optimizer, clock: Clock, step: int) -> float:
-        """Sets rate and decay of every param group for run step `step`; returns the base rate.
+    def set_rates(self, optimizer: torch.optim.Optimizer, clock: Clock, run: Clock) -> float:
+        """Sets rate and decay of every param group; returns the base rate.
 
-        `clock` is the learning rate's. A group that is still frozen shows the rate 0.
+        `clock` is the learning rate's, `run` that of the whole run. A group that is still frozen shows the rate 0.
         """
         base = self.rate * self.schedule(clock)
         for group in optimizer.param_groups:
             special: Group = group["special"]
             rate = self.rate * (special.schedule or self.schedule)(clock) if special.lr is None else special.lr(clock)
             decay = self.weight_decay if special.weight_decay is None else special.weight_decay
-            group["lr"] = 0.0 if step < special.frozen_until else rate * special.lr_scale
+            group["lr"] = 0.0 if special.frozen(run) else rate * special.lr_scale
             group["weight_decay"] = 0.0 if group["exempt"] else decay(clock) if callable(decay) else decay
         return base
 
     def clip_(self, parameters: Sequence[nn.Parameter], norm: Tensor) -> None:
-        """Scales the gradients so that their global norm, now `norm`, is at most `clip`."""
-        if self.clip is not None:
+        """Scales the gradients so that their global norm, now `norm`, or that of each tensor, is at most `clip`."""
+        if self.clip is None:
+            return
+        if self.clip_per == "all":
             torch.nn.utils.clip_grads_with_norm_(parameters, self.clip, norm)
+            return
+        for parameter in parameters:
+            torch.nn.utils.clip_grad_norm_(parameter, self.clip)
 
     def _exempt(self, name: str, parameter: nn.Parameter, norms: set[str]) -> bool:
         return {
@@ -123,10 +129,10 @@ class Optimization:
         return LARS(groups, lr=self.rate, momentum=self.momentum, rate=self.lars_rate, norms=norms)
 
 
-def hide_frozen(optimizer: torch.optim.Optimizer, step: int) -> None:
-    """Takes the gradient from groups that are frozen at run step `step`: neither decay nor momentum moves them then."""
+def hide_frozen(optimizer: torch.optim.Optimizer, run: Clock) -> None:
+    """Takes the gradient from groups that are frozen at this moment: neither decay nor momentum moves them then."""
     for group in optimizer.param_groups:
-        if step < group["special"].frozen_until:
+        if group["special"].frozen(run):
             for parameter in group["params"]:
                 parameter.grad = None
 

@@ -1,5 +1,6 @@
 """Views of images: plans as data, parameters per sample, pixels in batches."""
 
+from lookalike.transforms.background import RemoveBackground, salient
 from lookalike.transforms.chain import (
     CenterCrop,
     Chain,
@@ -11,6 +12,7 @@ from lookalike.transforms.chain import (
     Resize,
     Solarize,
 )
+from lookalike.transforms.multi_crop import dino, relicv2, swav
 from lookalike.transforms.plans import (
     byol_pair,
     digits,
@@ -41,11 +43,13 @@ __all__ = [
     "HorizontalFlip",
     "Parameters",
     "RandomResizedCrop",
+    "RemoveBackground",
     "Resize",
     "Solarize",
     "Views",
     "byol_pair",
     "digits",
+    "dino",
     "eval_chain",
     "moco_cifar",
     "moco_v1",
@@ -53,12 +57,15 @@ __all__ = [
     "moco_v3",
     "npid",
     "npid_cifar",
+    "relicv2",
     "ressl_multicrop",
+    "salient",
     "sce_multicrop",
     "sce_pair",
     "sce_weak_strong",
     "simclr",
     "simsiam",
     "supcon",
+    "swav",
     "vicreg_cifar",
 ]

@@ -1,8 +1,8 @@
 """What a view is made of: a Chain of transforms, each a frozen value that turns uniform numbers into its parameters.
 
 A chain begins with its geometry (RandomResizedCrop, or Resize and CenterCrop), which fixes the size, and goes on with
-changes of the pixels, executed in the order given; they may write into the pixels they get. `columns` uniform numbers
-per sample are what a transform draws from, whatever the others draw.
+changes of the pixels, executed in the order given; they may write into the pixels they get. RemoveBackground may come
+before the geometry. `columns` uniform numbers per sample are what a transform draws from, whatever the others draw.
 """
 
 import math
@@ -15,6 +15,7 @@ from jaxtyping import Float, Float64, Shaped
 from torch import Tensor
 
 from lookalike.transforms import ops
+from lookalike.transforms.background import RemoveBackground
 from lookalike.transforms.geometry import INTERPOLATIONS, Draws, Region, random_box
 
 Values = Mapping[str, Shaped[Tensor, "B ..."]]  # a transform's parameters by name, one row per sample
@@ -229,7 +230,7 @@ class Solarize:
 
 Geometry = RandomResizedCrop | Resize | CenterCrop
 Change = HorizontalFlip | ColorJitter | Grayscale | GaussianBlur | Solarize
-Chain = tuple[Geometry | Change, ...]
+Chain = tuple[RemoveBackground | Geometry | Change, ...]
 
 
 def _between(ends: tuple[float, float], u: Float[Tensor, "..."]) -> Float[Tensor, "..."]:

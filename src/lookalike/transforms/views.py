@@ -12,6 +12,7 @@ parameters alone, to the last bit: whatever else is in the batch, for any number
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int64, Shaped, UInt8
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from lookalike.functional import random
 from lookalike.functional.memory import VIEWS, keep_freed_memory
+from lookalike.transforms.background import Masks, RemoveBackground, salient
 from lookalike.transforms.chain import Chain, Change, Geometry, HorizontalFlip, Resize, Sizes, Values
 from lookalike.transforms.geometry import Region, products_fit, resample, resample_together
 from lookalike.transforms.ops import rounded
@@ -37,16 +39,17 @@ class Parameters:
 class Views:
     """A view plan, name -> Chain, and how its views are drawn and rendered.
 
+    masks: what RemoveBackground leaves of an image, by its number and pixels; a classical stand-in if not given.
     On Linux it has the process keep the memory that rendering frees: see functional.memory.
     Raises ValueError where the plan or a chain is empty, where a chain does not begin with the geometry that fixes
     its size, and where geometry comes after a change of pixels.
     """
 
-    def __init__(self, plan: Mapping[str, Chain]) -> None:
+    def __init__(self, plan: Mapping[str, Chain], masks: Masks = salient) -> None:
         if not plan or not all(plan):
             raise ValueError(f"a view plan maps at least one name to a chain and no name is empty, got {list(plan)}")
         keep_freed_memory(VIEWS)
-        self.plan = dict(plan)
+        self.plan, self.masks = dict(plan), masks
         self._parts = {name: _parts(name, chain) for name, chain in plan.items()}
 
     def draw(
@@ -81,7 +84,7 @@ class Views:
         """
         images = _checked(images, len(parameters.index))
         names = _known(parameters.views if names is None else names, parameters.views)
-        return {name: self._render(name, images, parameters.views[name]) for name in names}
+        return {name: self._render(name, images, parameters) for name in names}
 
     def boxes(self, parameters: Parameters, sizes: Sizes) -> dict[str, Float[Tensor, "B 4"]]:
         """Where each view lies in its image: left, top, right, bottom as fractions, before any flip.
@@ -90,14 +93,16 @@ class Views:
         """
         boxes = {}
         for name, values in parameters.views.items():
-            geometry, _ = self._parts[name]
-            steps = zip(*_regions(geometry, values, sizes), strict=True)
+            before, geometry, _ = self._parts[name]
+            steps = zip(*_regions(geometry, values[len(before) :], sizes), strict=True)
             rows = [_source_box(regions, size) for regions, size in zip(steps, sizes, strict=True)]
             boxes[name] = torch.tensor(rows, dtype=torch.float64).view(-1, 4).float()
         return boxes
 
-    def _render(self, name: str, images: Sequence[Tensor], values: tuple[Values, ...]) -> Tensor:
-        geometry, changes = self._parts[name]
+    def _render(self, name: str, images: Sequence[Tensor], parameters: Parameters) -> Tensor:
+        before, geometry, changes = self._parts[name]
+        images = self._prepared(images, before, parameters.views[name], parameters.index.tolist())
+        values = parameters.views[name][len(before) :]
         sizes = [(image.shape[1], image.shape[2]) for image in images]
         regions = list(zip(*_regions(geometry, values, sizes), strict=True))
         channels, side = images[0].shape[0], geometry[-1].size
@@ -110,6 +115,25 @@ class Views:
             if changes:
                 tile.copy_(_changed(tile, changes, drawn))
         return pixels
+
+    def _prepared(
+        self, images: Sequence[Tensor], before: Sequence[RemoveBackground], drawn: Sequence[Values], index: list[int]
+    ) -> Sequence[Tensor]:
+        """The images as the first crop sees them."""
+        for preparation, values in zip(before, drawn, strict=False):
+            images = [
+                preparation.prepare(image, self.masks(sample, image)) if applies else image
+                for image, sample, applies in zip(images, index, values["applies"].tolist(), strict=True)
+            ]
+        return images
+
+
+class _Parts(NamedTuple):
+    """A chain in the order in which it is executed."""
+
+    before: tuple[RemoveBackground, ...]
+    geometry: tuple[Geometry, ...]
+    changes: tuple[Change, ...]
 
 
 def _resampled(images: Sequence[Tensor], regions: Sequence[Sequence[Region]], out: Tensor) -> None:
@@ -166,16 +190,17 @@ def _source_box(regions: Sequence[Region], size: tuple[int, int]) -> tuple[float
     return left, top, right, bottom
 
 
-def _parts(name: str, chain: Chain) -> tuple[tuple[Geometry, ...], tuple[Change, ...]]:
-    """The chain's geometry and its changes of pixels."""
+def _parts(name: str, chain: Chain) -> _Parts:
+    """The chain's preparations, its geometry and its changes of pixels."""
+    before = tuple(transform for transform in chain if isinstance(transform, RemoveBackground))
     geometry = tuple(transform for transform in chain if isinstance(transform, Geometry))
-    changes = tuple(transform for transform in chain if not isinstance(transform, Geometry))
-    if not geometry or (*geometry, *changes) != chain or isinstance(geometry[-1], Resize):
+    changes = tuple(transform for transform in chain if isinstance(transform, Change))
+    if not geometry or (*before, *geometry, *changes) != chain or isinstance(geometry[-1], Resize):
         raise ValueError(
             f"the chain of view {name!r} must begin with its geometry, RandomResizedCrop or CenterCrop last, "
             f"and have none later, got {', '.join(type(transform).__name__ for transform in chain) or 'no transform'}"
         )
-    return geometry, changes
+    return _Parts(before, geometry, changes)
 
 
 def _known(names: Iterable[str], views: Mapping[str, object]) -> list[str]:

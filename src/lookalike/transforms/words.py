@@ -1,5 +1,6 @@
 """What a chain of transforms does, in a few words for a caption."""
 
+from lookalike.transforms.background import RemoveBackground
 from lookalike.transforms.chain import (
     CenterCrop,
     Chain,
@@ -20,8 +21,10 @@ def words(chain: Chain) -> str:
     return ", ".join(_said(transform) for transform in chain)
 
 
-def _said(transform: Geometry | Change) -> str:
+def _said(transform: RemoveBackground | Geometry | Change) -> str:
     match transform:
+        case RemoveBackground(p=p):
+            return f"background black {100 * p:.3g} %"
         case RandomResizedCrop(size=size, scale=(low, high)):
             return f"crop of {100 * low:.3g} to {100 * high:.3g} % to {size} px"
         case Resize(size=size):

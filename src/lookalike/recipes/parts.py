@@ -1,0 +1,126 @@
+"""How a recipe writes the parts of a method: heads, queues, prototypes, schedules; and which numbers have bounds."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from torch import nn
+
+from lookalike.functional.schedules import Clock, Ramp, Schedule
+from lookalike.modules import SHAPES, NormedPrototypes, Prototypes, Queue, Rows
+from lookalike.recipes.mistakes import nearest
+
+# above these a value is a slip of the finger, for which torch has no sentence
+WIDEST, LARGEST, MOST = 65_536, 1e6, 10**9
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
+
+
+class Follow(Section):
+    """A schedule: how closely a momentum encoder follows. One number stands for start and end."""
+
+    start: float = Field(ge=0, le=1)
+    """Momentum at the first step."""
+    end: float = Field(ge=0, le=1)
+    """Momentum at the last step; between them a cosine."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _constant(cls, value: Any) -> Any:
+        return {"start": value, "end": value} if isinstance(value, int | float | str) else value
+
+
+class Rise(Section):
+    """A temperature that rises in the first epochs. One number stands for a constant one."""
+
+    start: float = Field(gt=0)
+    """In the first epoch."""
+    end: float = Field(gt=0)
+    """After the rise."""
+    epochs: int = Field(default=0, ge=0, le=MOST)
+    """How many epochs it takes, in equal steps."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _constant(cls, value: Any) -> Any:
+        return {"start": value, "end": value} if isinstance(value, int | float | str) else value
+
+
+class LastLayer(Section):
+    """Prototypes of length one. One number stands for how many."""
+
+    count: int = Field(ge=2, le=LARGEST)
+    """How many."""
+    learned_length: bool = False
+    """Whether each learns a length of its own."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _counted(cls, value: Any) -> Any:
+        return {"count": value} if isinstance(value, int | float | str) else value
+
+
+class Head(Section):
+    """A projector or predictor: a shape of the papers, with its widths."""
+
+    shape: str
+    """A name of modules.heads.SHAPES."""
+    hidden: int | None = Field(default=None, gt=0, le=WIDEST)
+    """Width of the hidden layers; null: the paper's."""
+    out: int | None = Field(default=None, gt=0, le=WIDEST)
+    """Dimension of the output; null: the paper's."""
+
+    @field_validator("shape")
+    @classmethod
+    def _known(cls, shape: str) -> str:
+        if shape not in SHAPES:
+            raise ValueError(f"there is no such head; the nearest is {nearest(shape, SHAPES)!r}")
+        return shape
+
+
+# how a recipe writes the parts that a method's constructor takes, and which of its numbers have bounds everywhere
+PARTS: dict[Any, Any] = {
+    nn.Module: Head,
+    nn.Module | None: Head | None,
+    Queue: Annotated[int, Field(gt=0)],
+    Queue | None: Annotated[int, Field(gt=0)] | None,
+    Rows: Annotated[int, Field(ge=0)],
+    Prototypes: Annotated[int, Field(ge=2, le=LARGEST)],
+    NormedPrototypes: LastLayer,
+    Schedule: Follow,
+    Ramp: Rise,
+    Sequence[str]: tuple[str, ...],
+}
+BOUNDS: dict[str, Any] = {
+    "temperature": Field(gt=0),
+    "momentum_temperature": Field(gt=0),
+    "base_temperature": Field(gt=0),
+    "coefficient": Field(ge=0, le=1),
+    "warmup": Field(ge=0),
+    "negatives": Field(gt=0, le=MOST),
+    "neighbors": Field(ge=0),
+    "hardest": Field(gt=0),
+    "pairs": Field(ge=0),
+    "with_query": Field(ge=0),
+    "bank_momentum": Field(ge=0, le=1),
+    "proximal": Field(ge=0),
+    "size": Field(gt=0, le=4096),
+    "local_size": Field(gt=0, le=4096),
+    "local_views": Field(ge=0, le=64),
+    "epsilon": Field(gt=0),
+    "invariance": Field(ge=0, le=LARGEST),
+    "others": Field(gt=0, le=MOST),
+    "large": Field(ge=0, le=64),
+    "small": Field(ge=0, le=64),
+    "small_size": Field(gt=0, le=4096),
+    "masked": Field(ge=0, le=1),
+    "center_momentum": Field(ge=0, le=1),
+    "frozen_epochs": Field(ge=0, le=LARGEST),
+    "iterations": Field(gt=0, le=1000),
+    "queue_epoch": Field(ge=0, le=LARGEST),
+    "frozen_steps": Field(ge=0, le=MOST),
+}
+START = Clock(step=0, steps=1, epoch=0.0, epochs=1.0)
+END = Clock(step=1, steps=1, epoch=1.0, epochs=1.0)
