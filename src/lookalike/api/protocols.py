@@ -162,15 +162,16 @@ def retrieval_scores(exam: Exam) -> list[Score]:
 
 def finetune_scores(exam: Exam) -> list[Score]:
     """All weights of a copy, tuned on views of the training images."""
-    return [_tuned(exam, "finetune", FINETUNE)]
+    return [tuned(exam, "finetune", FINETUNE)]
 
 
 def linear_sgd_scores(exam: Exam) -> list[Score]:
     """MoCo's linear probe: the head alone, by SGD on views."""
-    return [_tuned(exam, "linear_sgd", LINEAR["moco"])]
+    return [tuned(exam, "linear_sgd", LINEAR["moco"])]
 
 
-def _tuned(exam: Exam, probe: str, course: Course) -> Score:
+def tuned(exam: Exam, probe: str, course: Course) -> Score:
+    """A copy of the model after a course on views of the training images."""
     size, train = exam.model.size, exam.train
     with exam.line.track(f"{exam.model.name}: {probe}, training views", course.epochs * len(train)) as advance:
         result = finetune(
