@@ -84,16 +84,19 @@ def test_sentences_are_marked_where_they_occurred() -> None:
     ]
 
 
+MODEL = {"seed": 0, "epochs": 5.0, "backbone": "ab"}
+
+
 def scored(value: float, **more: object) -> dict:
     score = {"name": "knn", "value": value, "interval": [value - 0.1, value + 0.1], "n_train": 1000, "n_test": 100}
-    return {**score, "features": "backbone", "crop": "center 32 px", "online": False, "k": 20, "backbone": "ab", **more}
+    return {**score, "features": "backbone", "crop": "center 32 px", "online": False, "k": 20, **MODEL, **more}
 
 
 def evaluation(value: float, **scores: object) -> dict:
     return {
         "date": "2026-01-01",
         "data": "photos",
-        "scores": {"trained": [scored(value, seed=0, epochs=5.0)], **scores},
+        "scores": {"trained": [scored(value)], **scores},
     }
 
 

@@ -52,7 +52,10 @@ def test_the_end_names_the_next_command_and_runs_are_numbered(photos):
     for number in (1, 2):
         said = lookalike("pretrain", photos, *TINY, "--epochs", "0.5")
         assert said.code == 0
-        assert said.err.splitlines()[-1] == f"next: lookalike evaluate runs/simclr-{number} --data LABELLED"
+        assert said.err.splitlines()[-2:] == [
+            f"next, without labels: lookalike report runs/simclr-{number}",
+            f"next: lookalike evaluate runs/simclr-{number} --data LABELLED",
+        ]
     assert Path("runs/simclr-2/log.txt").read_text().splitlines()[-1].endswith("--data LABELLED")
 
 

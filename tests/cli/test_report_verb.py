@@ -126,7 +126,8 @@ def test_hostile_names_and_values_are_text(own_run, tmp_path) -> None:
     write_lines(own_run, rows)
     manifest = json.loads((own_run / "manifest.json").read_text())
     (own_run / "manifest.json").write_text(json.dumps({**manifest, "labels": "<i>'\"&"}))
-    score = {"name": "<u>probe</u>", "value": 0.5, "crop": '"><script>alert(3)</script>'}
+    model = {"interval": None, "seed": 0, "epochs": 1.0, "backbone": "", "n_train": 1, "n_test": 1}
+    score = {"name": "<u>probe</u>", "value": 0.5, "crop": '"><script>alert(3)</script>', **model}
     (own_run / "evaluation.json").write_text(json.dumps([{"data": "<s>", "scores": {"trained": [score]}}]))
     report(own_run, data=images, out=tmp_path / "page.html")
     page = read(tmp_path / "page.html")

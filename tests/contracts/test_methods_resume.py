@@ -35,6 +35,7 @@ NARROW = {  # more changes to <method>_small, where a method needs them
     "moco": ["method.queue=24", "backbone.statistics=split:4"],
     "byol": ["method.predictor.hidden=32", "method.predictor.out=16"],
     "ascl": ["method.queue=24", "backbone.statistics=split:4"],
+    "mochi": ["method.queue=24", "method.warmup=1.5", "method.skip_own=true", "backbone.statistics=split:4"],
     "ressl": ["method.queue=24", "backbone.statistics=split:4"],
     "sce": ["method.queue=24", "backbone.momentum_statistics=split:4"],
     "dino": ["method.prototypes=12", "method.teacher_temperature={start: 0.03, end: 0.04, epochs: 2}"],

@@ -1,11 +1,11 @@
-"""Unit rows, cosines, nearest rows and BYOL's distance."""
+"""Unit rows, cosines and BYOL's distance."""
 
 import math
 
 import pytest
 import torch
 
-from lookalike.functional import byol_distance, cosine, nearest, paired_cosine, similarity, unit
+from lookalike.functional import byol_distance, cosine, paired_cosine, unit
 
 F64 = torch.float64
 
@@ -69,21 +69,3 @@ class TestByolDistance:
         """2 - 2 cosine would round to 0."""
         p, z = torch.tensor([[1.0, 1e-4]]), torch.tensor([[1.0, 0.0]])
         assert byol_distance(p, z).item() == pytest.approx(1e-8, rel=1e-3)
-
-
-@pytest.mark.parametrize("scratch", [1, 8 * 9 * 2, 2**24])  # one row, two rows, all rows at a time
-def test_nearest_is_the_row_with_the_largest_product(scratch: int, monkeypatch) -> None:
-    monkeypatch.setattr(similarity, "SCRATCH", scratch)
-    a, b = torch.randn(5, 3, dtype=torch.float64), torch.randn(9, 3, dtype=torch.float64)
-    expected = []
-    for row in a.tolist():
-        products = [sum(x * y for x, y in zip(row, other, strict=True)) for other in b.tolist()]
-        expected.append(products.index(max(products)))
-    assert nearest(a, b).tolist() == expected
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert nearest(a, b).tolist() == expected
-
-
-def test_of_equal_rows_the_first_is_nearest() -> None:
-    b = torch.tensor([[0.0, 1.0], [1.0, 0.0], [1.0, 0.0]])
-    assert nearest(torch.tensor([[2.0, 0.1]]), b).tolist() == [1]

@@ -69,14 +69,15 @@ def test_sentences_and_settings_that_are_wrong_are_found():
     assert not is_said("the run … holds something", texts)
     assert not is_said("the run", texts)
     assert unknown_settings("`optimizer.rate=3`, `saving.keep`, `method.queue`, `views.size`, `data.md`") == []
-    assert unknown_settings("`optimizer.rte=3`, `method.kue`") == ["method.kue", "optimizer.rte"]
+    assert unknown_settings("`optimizer.rte=3`, `method.kue`, views.negatives") == ["method.kue", "optimizer.rte"]
 
 
 def unknown_settings(text: str) -> list[str]:
     """Dotted keys of recipes, in back-ticks or in commands, that no recipe has."""
-    named = set(re.findall(rf"(?<![\w./])((?:method|views|{'|'.join(SECTIONS)})\.[a-z_]+)(?![\w(/])", text))
+    key = rf"((?:method|views|{'|'.join(SECTIONS)})\.[a-z_]+)"
+    named = {one or other for one, other in re.findall(rf"`{key}`|(?<![\w./]){key}=", text)}
     keys = {f"{name}.{key}" for name in SECTIONS for key in Recipe.model_fields[name].annotation.model_fields}
     for section, table in (("method", METHODS), ("views", VIEWS)):
         keys |= {f"{section}.{key}" for kind in table for key in signature_section(kind, table[kind]).model_fields}
-    code = {"data.md", "method.py", "data.open_source", "views.draw", "views.render"}
-    return sorted(named - keys - code)
+    files = {name for name in named if name.endswith((".md", ".py", ".png", ".html"))}
+    return sorted(named - keys - files)

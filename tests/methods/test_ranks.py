@@ -13,6 +13,7 @@ from lookalike.methods.dcl import DCL
 from lookalike.methods.debiased import Debiased
 from lookalike.methods.dino import DINO
 from lookalike.methods.method import Batch, Method
+from lookalike.methods.mochi import MoCHi
 from lookalike.methods.moco import MoCo
 from lookalike.methods.moco_v3 import MoCoV3
 from lookalike.methods.nnclr import NNCLR
@@ -55,6 +56,8 @@ METHODS = [  # a method, or a method and what is special
     "npid of all",
     "ascl",
     "ascl as byol",
+    "mochi",
+    "mochi skipping",
 ]
 VIEWS = ("view/1", "view/2")
 
@@ -91,6 +94,8 @@ def build(name: str) -> Method:
         "npid of all": lambda: NPID(encoder, projector, bank, objective="cross_entropy", negatives=None),
         "ascl": lambda: ASCL(encoder, projector, queue, neighbors=3),
         "ascl as byol": lambda: ASCL(encoder, projector, predictor=predictor, neighbors=2),
+        "mochi": lambda: MoCHi(encoder, projector, queue, hardest=6, pairs=4, with_query=3),
+        "mochi skipping": lambda: MoCHi(encoder, projector, queue, hardest=6, pairs=4, with_query=3, skip_own=True),
     }[name]()
     return with_batch_statistics(method, "global").double()
 

@@ -13,6 +13,7 @@ from lookalike.methods.dcl import DCL
 from lookalike.methods.debiased import Debiased
 from lookalike.methods.dino import DINO
 from lookalike.methods.method import Method
+from lookalike.methods.mochi import MoCHi
 from lookalike.methods.moco import MoCo
 from lookalike.methods.moco_v3 import MoCoV3
 from lookalike.methods.nnclr import NNCLR
@@ -57,6 +58,7 @@ def bank():
     [
         (SimCLR(Alike(), identity(), temperature=0.3), math.log(2 * ROWS - 1)),
         (SimCLR(Alike(), identity(), reduction="tf_sum"), 2 * math.log(2 * ROWS - 1)),
+        (MoCHi(Alike(), identity(), queue(), pairs=3, with_query=2), math.log(1 + KEYS + 3 + 2)),
         (ASCL(Alike(), identity(), queue(), neighbors=3), math.log(1 + KEYS)),
         (ASCL(Alike(), identity(), queue(), neighbors=3, rule="hard"), math.log(1 + KEYS)),
         (NPID(Alike(), identity(), bank(), objective="cross_entropy", negatives=3), math.log(1 + 3)),

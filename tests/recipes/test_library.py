@@ -110,6 +110,9 @@ OBJECTIVES = {
     "ascl_byol_cifar10": (200, 256, 32, 0.1, None, (0.99, 0.99)),
     "ascl_small": (200, 256, 32, 0.1, 4096, (0.99, 0.99)),
     "ascl_photos": (100, 256, 224, 0.1, 16384, (0.99, 0.99)),
+    "mochi_imagenet": (200, 256, 224, 0.2, 65536, (0.999, 0.999)),
+    "mochi_small": (200, 256, 32, 0.1, 4096, (0.99, 0.99)),
+    "mochi_photos": (100, 256, 224, 0.2, 16384, (0.99, 0.99)),
     "npid_imagenet": (200, 256, 224, 0.07, None, None),
     "npid_cifar10": (200, 128, 32, 0.1, None, None),
     "npid_small": (200, 256, 32, 0.1, None, None),
@@ -188,6 +191,9 @@ OPTIMIZERS = {
     "ascl_byol_cifar10": ("sgd", 0.03, 5e-4, "nothing", 5),
     "ascl_small": ("sgd", 0.06, 5e-4, "nothing", 10),
     "ascl_photos": ("sgd", 0.03, 1e-4, "nothing", 5),
+    "mochi_imagenet": ("sgd", 0.03, 1e-4, "nothing", 0),
+    "mochi_small": ("sgd", 0.06, 5e-4, "nothing", 10),
+    "mochi_photos": ("sgd", 0.03, 1e-4, "nothing", 5),
     "npid_imagenet": ("sgd", 0.03, 1e-4, "nothing", 0),
     "npid_cifar10": ("sgd", 0.03, 5e-4, "nothing", 0),
     "npid_small": ("sgd", 0.06, 5e-4, "nothing", 10),
@@ -212,6 +218,9 @@ STATISTICS = {
     "ascl_byol_cifar10": ("split:8", "same"),
     "ascl_small": ("split:8", "same"),
     "ascl_photos": ("split:8", "same"),
+    "mochi_imagenet": ("local", "same"),
+    "mochi_small": ("split:8", "same"),
+    "mochi_photos": ("split:8", "same"),
     "ressl_imagenet": ("local", "same"),
     "ressl_imagenet_multicrop": ("local", "same"),
     "ressl_small": ("split:8", "same"),
@@ -255,6 +264,7 @@ HEADS = {
     "ascl_imagenet": {"projector": [2048, 2048, 128]},
     "ascl_cifar10": {"projector": [512, 2048, 128]},
     "ascl_byol_cifar10": {"projector": [512, 2048, 128], "predictor": [128, 512, 128]},
+    "mochi_imagenet": {"projector": [2048, 2048, 128]},
     "npid_imagenet": {"projector": [2048, 128]},
     "npid_cifar10": {"projector": [512, 128]},
     "ressl_imagenet": {"projector": [2048, 4096, 512]},
@@ -528,10 +538,8 @@ def test_keys_leak_in_no_recipe_that_is_made_for_one_device(name):
     build_method(recipe, encoder, 10**6, notes.append)
     for_eight_gpus = recipe.backbone.statistics == "local"
     assert bool(notes) == for_eight_gpus, notes
-    assert for_eight_gpus == (
-        name in ("moco_v1_imagenet", "moco_v2_imagenet") or name.startswith(("moco_v1_imagenet_", "moco_v2_imagenet_"))
-    )
-    assert for_eight_gpus == ("imagenet" in name and name.startswith(("moco_v", "ressl", "ascl")))
+    named = ("moco_v1", "moco_v2", "ressl", "ascl", "mochi")
+    assert for_eight_gpus == ("imagenet" in name and name.startswith(named))
 
 
 @pytest.mark.parametrize(

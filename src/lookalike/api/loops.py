@@ -5,6 +5,7 @@ nothing of `functional` is used but its random numbers. Gradient flows where the
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping
 from itertools import permutations
 from typing import Any, TypeAlias
@@ -177,19 +178,20 @@ def supcon(method: Any, views: Mapping[str, Tensor]) -> Tensor:
 
 def npid(method: Any, views: Mapping[str, Tensor]) -> Tensor:
     """Wu et al. 2018, equations 4 to 7, in a first step: Z is N times the mean of all exponentials of the batch."""
-    rows, count = method.projector(method.encoder(views["view"])), len(method.bank.rows())
-    memory, share = [row.clone() for row in method.bank.rows()], method.drawn / count
+    rows, memory = method.projector(method.encoder(views["view"])), [row.clone() for row in method.bank.rows()]
     chances = random.uniform(random.key("batch", 0, 0, "negatives"), torch.arange(len(rows)), method.drawn)
-    drawn = [[own, *(int(count * chance) for chance in line)] for own, line in enumerate(chances.tolist())]
+    drawn = [Counter(int(len(memory) * chance) for chance in line) for line in chances.tolist()]  # row: how often
     exponentials = [
-        torch.stack([torch.exp((direction(row) * memory[j]).sum() / method.temperature) for j in line])
-        for row, line in zip(rows, drawn, strict=True)
+        [torch.exp((direction(row) * other).sum() / method.temperature) for other in memory] for row in rows
     ]
-    normalizer = count * torch.cat(exponentials).detach().mean()
-    total = torch.zeros((), dtype=torch.float64)
-    for values in exponentials:
-        p = values / normalizer
-        total = total - torch.log(p[0] / (p[0] + share)) - torch.log(share / (p[1:] + share)).sum()
+    sums = [own[i] + sum(times * own[j] for j, times in drawn[i].items()) for i, own in enumerate(exponentials)]
+    normalizer = len(memory) * torch.stack(sums).detach().mean() / (1 + method.drawn)
+    total, noise = torch.zeros((), dtype=torch.float64), method.drawn / len(memory)
+    for i, own in enumerate(exponentials):
+        p = [value / normalizer for value in own]
+        total = total - torch.log(p[i] / (p[i] + noise))
+        for j, times in drawn[i].items():
+            total = total - times * torch.log(noise / (p[j] + noise))
     return total / len(rows)
 
 
@@ -204,6 +206,26 @@ def ascl(method: Any, views: Mapping[str, Tensor]) -> Tensor:
         shares = log_shares(direction(query), [direction(key), *memory], method.temperature)
         for weight, share in zip([1.0, *wanted], shares, strict=True):
             total = total - weight / (1 + sum(wanted)) * share
+    return total / len(queries)
+
+
+def mochi(method: Any, views: Mapping[str, Tensor]) -> Tensor:
+    """Kalantidis et al. 2020, section 3: MoCo's loss with two kinds of mixed negatives, which have no gradient."""
+    queries, keys = method.projector(method.encoder(views["query"])), slow(method.momentum_encoder, views["key"])
+    memory, total = [row.clone() for row in method.queue.rows()], torch.zeros((), dtype=torch.float64)
+    count = method.pairs + method.with_query
+    chances = random.uniform(random.key("batch", 0, 0, "mixes"), torch.arange(len(queries)), 3 * count)
+    for query, key, line in zip(queries, keys, chances.view(-1, count, 3).tolist(), strict=True):
+        q, mixed = direction(query), list[Tensor]()
+        fixed = q.detach()
+        order = sorted(range(len(memory)), key=[-float((fixed * row).sum()) for row in memory].__getitem__)
+        hard = [memory[place] for place in order[: method.hardest]]
+        for number, (i, j, share) in enumerate(line):
+            with_query = number >= method.pairs
+            one, weight = (fixed, share / 2) if with_query else (hard[int(i * len(hard))], share)
+            h = weight * one + (1 - weight) * hard[int(j * len(hard))]
+            mixed.append(h / (h * h).sum().sqrt())
+        total = total - log_shares(q, [direction(key), *memory, *mixed], method.temperature)[0]
     return total / len(queries)
 
 
@@ -226,6 +248,7 @@ LOOPS: Mapping[str, Loop] = {
     "supcon": supcon,
     "npid": npid,
     "ascl": ascl,
+    "mochi": mochi,
 }
 
 

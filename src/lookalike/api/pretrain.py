@@ -167,6 +167,7 @@ def _trained(job: Job, recipe: Recipe, device: torch.device, line: Line) -> Run:
             line.say(f"unreadable images, left out: {len(training.journal.skips):,}, listed in {job.folder.skipped}")
         line.say(f"wrote {', '.join(map(str, files))}")
         close(training, line)
+        line.say(f"next, without labels: lookalike report {job.folder.path}")
         line.say(f"next: lookalike evaluate {job.folder.path} --data LABELLED")
     agree(True)
     return Run(job.folder.path)

@@ -4,7 +4,7 @@ from lookalike.functional.contrast import Contrast, Target, contrast, relations,
 from lookalike.functional.in_batch import in_batch_contrast, nt_xent
 from lookalike.functional.negatives import debiased, decoupled
 from lookalike.functional.redundancy import Spread, barlow_twins, cross_correlation, spread
-from lookalike.functional.similarity import byol_distance, cosine, nearest, paired_cosine, unit
+from lookalike.functional.similarity import byol_distance, cosine, paired_cosine, unit
 from lookalike.functional.supervised import sup_con
 
 __all__ = [
@@ -19,7 +19,6 @@ __all__ = [
     "debiased",
     "decoupled",
     "in_batch_contrast",
-    "nearest",
     "nt_xent",
     "paired_cosine",
     "relations",

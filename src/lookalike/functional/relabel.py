@@ -21,7 +21,7 @@ from torch import Tensor
 from lookalike.functional.collectives import Group, gather_rows, global_mean
 from lookalike.functional.contrast import Target
 from lookalike.functional.in_batch import positions
-from lookalike.functional.nearest import nearest_keys
+from lookalike.functional.neighbors import nearest_keys
 from lookalike.functional.similarity import unit
 from lookalike.functional.sweep import sweep
 
@@ -62,7 +62,7 @@ def relabeled(
         entropy_B = seen.log_sum - (t_BD * seen.mean).sum(1)
         c_B = (1 - entropy_B / math.log(count)).clamp(0, 1) if count > 1 else torch.zeros_like(entropy_B)
         nearest = nearest_keys(t_BD, keys_ND, min(neighbors, count), mask=mask)
-        near_BkD = keys_ND[nearest.index].to(wide)
+        near_BkD = keys_ND[nearest.rows].to(wide)
         if rule == "soft":
             p_Bk = torch.exp(nearest.similarity - seen.log_sum[:, None])
             return _soft(neighbors * c_B, seen.mean, entropy_B, p_Bk, near_BkD)

@@ -22,8 +22,8 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from lookalike.functional import soft_contrast, unit
-from lookalike.functional.relabel import relabeled, relabeled_distance
+from lookalike.functional import Contrast, soft_contrast, unit
+from lookalike.functional.relabel import Relabeled, relabeled, relabeled_distance
 from lookalike.functional.schedules import Constant, Schedule
 from lookalike.methods.method import Batch, Method, Phase, Progress, Step
 from lookalike.modules import MomentumEncoder, Queue
@@ -82,7 +82,7 @@ class ASCL(Method):
         k_BD = unit(self.momentum_encoder(batch.views[WEAK], shuffle=generator))
         t, K, rule = self.momentum_temperature, self.neighbors, self.rule
         if self.queue is None:
-            found = relabeled_distance(q_BD, k_BD, temperature=t, neighbors=K, rule=rule)
+            found: Contrast | Relabeled = relabeled_distance(q_BD, k_BD, temperature=t, neighbors=K, rule=rule)
         else:
             memory_KD = self.queue.rows()  # before this step's keys join: official code
             target = relabeled(k_BD, memory_KD, temperature=t, neighbors=K, rule=rule)

@@ -9,6 +9,7 @@ from lookalike.methods.dcl import DCL
 from lookalike.methods.debiased import Debiased
 from lookalike.methods.dino import DINO
 from lookalike.methods.method import Method
+from lookalike.methods.mochi import MoCHi
 from lookalike.methods.moco import MoCo
 from lookalike.methods.moco_v3 import MoCoV3
 from lookalike.methods.nnclr import NNCLR
@@ -39,6 +40,7 @@ METHODS: Mapping[str, type[Method]] = {
     "supcon": SupCon,
     "npid": NPID,
     "ascl": ASCL,
+    "mochi": MoCHi,
     "swav": SwAV,
     "dino": DINO,
     "relicv2": ReLICv2,

@@ -1,6 +1,7 @@
 """What a run folder says of itself: recipe, manifest, metrics, scores, and what doctor finds."""
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -42,8 +43,9 @@ class Told:
         return max((row["step"] for row in self.rows), default=0)
 
 
-def told(folder: RunFolder, *, checked: bool) -> Told:
-    """The run as it stands. checked: with doctor's look at checkpoints and weights, which takes its time.
+def told(folder: RunFolder, *, checked: bool, steps: int | None = None) -> Told:
+    """The run as it stands. checked: with doctor's look at checkpoints and weights, which takes its time. steps: the
+    length of the run, where it is known: to learn it, the network is built.
 
     Raises ValueError where the folder is no run.
     """
@@ -53,7 +55,7 @@ def told(folder: RunFolder, *, checked: bool) -> Told:
         findings, command = checkup.findings, checkup.next
     else:
         findings = (*ended(folder), *skipped(folder, manifest), *of_metrics(rows, recipe))
-        command = f"lookalike doctor {folder.path}"
+        command = f"lookalike doctor {shlex.quote(str(folder.path))}"
     return Told(
         folder=folder,
         recipe=recipe,
@@ -61,7 +63,7 @@ def told(folder: RunFolder, *, checked: bool) -> Told:
         rows=rows,
         findings=findings,
         next=command,
-        steps=last_step(as_built(recipe, manifest), recipe, manifest),
+        steps=steps or last_step(as_built(recipe, manifest), recipe, manifest),
         evaluations=evaluations(folder),
         encoder=fingerprint(folder),
     )

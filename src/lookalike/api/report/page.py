@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import shlex
 from importlib import resources
 from importlib.metadata import version
 from typing import Any
@@ -33,7 +34,7 @@ def page(told: Told, album: Album, *, live: bool) -> bytes:
     scored = cards(told.evaluations, told.rows, told.encoder)
     said = verdict(told, found, scored, live=live)
     parts = {
-        "scores": sections.cards(scored, f"lookalike evaluate {told.folder.path} --data LABELLED"),
+        "scores": sections.cards(scored, f"lookalike evaluate {shlex.quote(str(told.folder.path))} --data LABELLED"),
         "curves": sections.charts(drawn),
         "map": drawings.map_frame(album),
         "neighbors": sections.neighbors(album),

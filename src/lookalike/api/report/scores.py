@@ -1,13 +1,14 @@
 """Score cards: each a number with its protocol, beside the references that were measured in the same way."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from lookalike.api.closing import IMAGES
+from lookalike.evaluation import Score
 
 TRAINED = "trained"
-OF_THE_MODEL = {"value", "interval", "seed", "epochs", "backbone", "features"}
 TITLES = {"knn": "k-NN", "linear": "Linear probe"}
 RECOGNIZED = "recognized/"
 
@@ -32,69 +33,72 @@ class Card:
 
 
 def cards(evaluations: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]], encoder: str) -> list[Card]:
-    """A card for each protocol that `evaluate` has measured, its last measurement; then what training itself saw.
+    """A card for each protocol that `evaluate` has measured, by its last measurement; then what training itself saw.
 
     encoder: the fingerprint of the run's weights, "" where there are none yet. Entries that are no scores are left out.
     """
     found: dict[tuple, Card] = {}
     for entry in reversed(evaluations):
-        for score in _scores(entry.get("scores"), TRAINED):
-            key = (str(entry.get("data")), *sorted(_protocol(score).items()))
+        for score in _scores(entry, TRAINED):
+            key = (str(entry.get("data")), *map(str, _protocol(score)), str(score.protocol.crop))
             found.setdefault(key, _card(entry, score, encoder))
     beside_references = sorted(found.values(), key=lambda card: len(card.bars) == 1)
     return [*beside_references, *_recognition(rows), *_online(rows)]
 
 
-def _scores(scores: Any, who: str) -> Iterator[Mapping[str, Any]]:
-    """The scores of one model that look like scores."""
-    listed = scores.get(who) if isinstance(scores, dict) else None
-    for score in listed if isinstance(listed, list) else []:
-        if isinstance(score, dict) and isinstance(score.get("name"), str) and _number(score.get("value")):
-            yield score
+def _scores(entry: Mapping[str, Any], who: str) -> Iterator[Score]:
+    """The scores of one model, as far as they are such."""
+    models = entry.get("scores")
+    listed = models.get(who) if isinstance(models, dict) else None
+    for flat in listed if isinstance(listed, list) else []:
+        if not (isinstance(flat, dict) and isinstance(flat.get("name"), str) and _number(flat.get("value"))):
+            continue
+        with suppress(KeyError, TypeError, ValueError):
+            yield Score.from_dict(flat)
 
 
 def _number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _protocol(score: Mapping[str, Any]) -> dict[str, str]:
-    """What two scores must share to stand on one card."""
-    return {name: str(value) for name, value in score.items() if name not in OF_THE_MODEL}
+def _protocol(score: Score) -> tuple[str, Any]:
+    """What two scores share that stand on one card, as `evaluate` compares them."""
+    return score.name, score.protocol.settings
 
 
-def _card(entry: Mapping[str, Any], score: Mapping[str, Any], encoder: str) -> Card:
-    own = _protocol(score)
-    bars = [_bar("trained", score)]
+def _card(entry: Mapping[str, Any], score: Score, encoder: str) -> Card:
+    bars = [_bar(TRAINED, score)]
     for who in entry["scores"]:
         if who != TRAINED:
-            bars += [_bar(str(who), other) for other in _scores(entry["scores"], who) if _protocol(other) == own]
-    other = bool(encoder) and score.get("backbone") not in ("", None, encoder)
+            bars += [_bar(str(who), other) for other in _scores(entry, who) if _protocol(other) == _protocol(score)]
+    k = score.protocol.settings.get("k")
+    other = bool(encoder) and score.backbone not in ("", encoder)
     return Card(
-        title=", ".join([TITLES.get(score["name"], score["name"]), *_settings(score)]),
+        title=TITLES.get(score.name, score.name) + (f", k = {_text(k)}" if _number(k) else ""),
         bars=tuple(bars),
-        protocol=(*_shown(score), ("data", str(entry.get("data", "unknown")))),
+        protocol=(*_terms(score), ("data", str(entry.get("data", "unknown")))),
         note="Measured on other weights than those that the run holds now." if other else "",
     )
 
 
-def _settings(score: Mapping[str, Any]) -> list[str]:
-    """What tells two cards of one probe apart at first sight."""
-    return [f"k = {_text(score['k'])}"] if _number(score.get("k")) else []
+def _bar(who: str, score: Score) -> Bar:
+    ends = score.interval
+    known = ends is not None and len(ends) == 2 and all(map(_number, ends))
+    return Bar(who, float(score.value), ends if known else None)
 
 
-def _bar(who: str, score: Mapping[str, Any]) -> Bar:
-    ends = score.get("interval")
-    known = isinstance(ends, list) and len(ends) == 2 and all(map(_number, ends))
-    return Bar(who, float(score["value"]), (float(ends[0]), float(ends[1])) if ends and known else None)
-
-
-def _shown(score: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """The protocol and the pretraining, settings of the probe first."""
-    fixed = {"name", "value", "interval", "backbone", "n_train", "n_test", "online", "features", "crop"}
-    yield from ((name, _text(value)) for name, value in score.items() if name not in fixed and value is not None)
-    yield from ((name, _text(score[name])) for name in ("features", "crop") if score.get(name))
-    yield "when", "online" if score.get("online") else "offline, encoder frozen"
-    yield "images", f"{_text(score.get('n_train'))} train, {_text(score.get('n_test'))} test"
+def _terms(score: Score) -> Iterator[tuple[str, str]]:
+    """The protocol and the pretraining, settings of the probe first, what the probe found last."""
+    protocol = score.protocol
+    yield from ((name, _text(value)) for name, value in protocol.settings.items())
+    yield "features", _text(protocol.features)
+    yield from [("crop", _text(protocol.crop))] * bool(protocol.crop)
+    yield "when", "online" if protocol.online else "offline, encoder frozen"
+    yield "images", f"{_text(protocol.n_train)} train, {_text(protocol.n_test)} test"
+    yield from (
+        (name, _text(value)) for name, value in (("epochs", score.epochs), ("seed", score.seed)) if value is not None
+    )
+    yield from ((name, _text(value)) for name, value in score.found.items())
 
 
 def _text(value: Any) -> str:

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -65,12 +65,14 @@ def report(
 
 
 def _live(folder: RunFolder, place: Path, data: Any, line: Line) -> Callable[[bool], None]:
-    """Writes the page of a run that trains; its views are drawn once."""
+    """Writes the page of a run that trains; its views are drawn once, its length is learned once."""
     pictures: Album | None = None
+    steps: int | None = None
 
     def write(live: bool) -> None:
-        nonlocal pictures
-        now = told(folder, checked=False)
+        nonlocal pictures, steps
+        now = told(folder, checked=False, steps=steps)
+        steps = now.steps
         if pictures is None:
             pictures = album(now, data, most=MOST, device="cpu", line=line)
         write_atomic(place, page(now, pictures, live=live))
@@ -82,19 +84,25 @@ def until_finished(
     folder: RunFolder, write: Callable[[bool], None], *, say: Callable[[str], None], seconds: float = SECONDS
 ) -> None:
     """Calls `write` whenever there are new metrics, until the run has finished; Ctrl-C writes a last time."""
-    seen: int | None = None
     try:
-        while not folder.finished():
-            size = folder.metrics.stat().st_size if folder.metrics.exists() else 0
-            if size != seen:
-                write(True)
-                if seen is None:
-                    say("watching; open the report in a browser, it keeps itself up to date. Ctrl-C ends the watch")
-                seen = size
-            time.sleep(seconds)
+        for first in growths(folder, seconds):
+            write(True)
+            if first:
+                say("watching; open the report in a browser, it keeps itself up to date. Ctrl-C ends the watch")
     except KeyboardInterrupt:
         write(False)
         raise
+
+
+def growths(folder: RunFolder, seconds: float) -> Iterator[bool]:
+    """Once at the start and then whenever metrics.jsonl has grown, until the run has finished: is it the first time?"""
+    seen: int | None = None
+    while not folder.finished():
+        size = folder.metrics.stat().st_size if folder.metrics.exists() else 0
+        if size != seen:
+            yield seen is None
+            seen = size
+        time.sleep(seconds)
 
 
 def demand_writable(place: Path) -> None:

@@ -13,10 +13,10 @@ ENTRIES = 2**22  # similarities of one tile
 
 
 class Nearest(NamedTuple):
-    """Keys by number, and q . key; the nearest first."""
+    """q . key, and the numbers of the keys; the nearest first."""
 
     similarity: Float[Tensor, "B k"]
-    index: Int64[Tensor, "B k"]
+    rows: Int64[Tensor, "B k"]
 
 
 @torch.no_grad()
@@ -28,7 +28,7 @@ def nearest_keys(
     Rows are taken as they are. Of equally near keys any may come first.
     Raises ValueError for a k that is not between 1 and N.
 
-    >>> nearest_keys(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0], [0.6, 0.8], [1.0, 0.0]]), 2).index
+    >>> nearest_keys(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0], [0.6, 0.8], [1.0, 0.0]]), 2).rows
     tensor([[2, 1]])
     """
     if not 1 <= k <= len(keys_ND):
@@ -49,6 +49,6 @@ def nearest_keys(
 
 def _nearer(one: Nearest, other: Nearest, k: int) -> Nearest:
     """The k best of both."""
-    similarity, index = (torch.cat(pair, 1) for pair in zip(one, other, strict=True))
+    similarity, rows = (torch.cat(pair, 1) for pair in zip(one, other, strict=True))
     top = similarity.topk(min(k, similarity.shape[1]), dim=1)
-    return Nearest(top.values, index.gather(1, top.indices))
+    return Nearest(top.values, rows.gather(1, top.indices))
