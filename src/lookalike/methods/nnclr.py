@@ -56,7 +56,7 @@ class NNCLR(Method):
         p = {view: unit(self.predictor(rows)) for view, rows in projected.items()}
         z = {view: unit(rows) for view, rows in projected.items()}
         support_KD = self.queue.rows()
-        n = {view: support_KD[nearest_keys(rows, support_KD, 1).index[:, 0]] for view, rows in z.items()}
+        n = {view: support_KD[nearest_keys(rows, support_KD, 1).rows[:, 0]] for view, rows in z.items()}
         one, two = VIEWS
         ways = [in_batch_contrast(n[a], p[b], temperature=self.temperature) for a, b in ((one, two), (two, one))]
         return Step(loss=(ways[0] + ways[1]) / 2, keep={"keys": z[one].detach()}, features=h, projections=z)
