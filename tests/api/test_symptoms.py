@@ -135,6 +135,18 @@ def test_a_queue_that_is_never_fed(moco) -> None:
     assert unfed(start, [save(0, moco)], True) == []
 
 
+def test_a_queue_that_begins_late_is_not_dead() -> None:
+    """SwAV's is empty before its epoch, and then fills."""
+    method, start = (as_built(load("swav_small_smoke"), {"images": 200}) for _ in range(2))
+    assert unfed(start, [save(50, method), save(60, method)], True) == []
+    rows = torch.nn.functional.normalize(torch.randn(16, 16), dim=1)
+    method.queue.push(**dict.fromkeys(method.codes, rows))
+    assert unfed(start, [save(50, method), save(60, method)], True) == []
+    method.queue.push(**dict.fromkeys(method.codes, rows.flip(0).flip(1)))
+    full = [save(70, method), save(80, method)]
+    assert {found.what for found in unfed(start, full, False)} == {"dead queue"}
+
+
 def test_rows_that_repeat_one_another(moco) -> None:
     start = as_built(MOCO, {"images": 200})
     moco.queue.push(torch.ones(40, moco.queue.rows().shape[1]) + 1e-6 * torch.randn(40, 1))
