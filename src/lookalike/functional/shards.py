@@ -21,13 +21,21 @@ def sweep_shards(
     """`sweep` of own queries over the keys of all ranks."""
     if world(group) == 1:
         return sweep(q_bD, shard_nD, backend=backend)
-    part = sweep(gather_rows(q_bD, group), shard_nD, backend=backend)
+    whole = join(sweep(gather_rows(q_bD, group), shard_nD, backend=backend), group)
+    mine = slice(rank(group), None, world(group))
+    return Swept(whole.log_sum[mine], whole.mean[mine])
+
+
+@torch.no_grad()
+def join(part: Swept, group: Group = None) -> Swept:
+    """What the ranks saw of their keys for the same queries, merged: `sweep.merge` over ranks, equal on all of them."""
+    if world(group) == 1:
+        return part
     top_B = all_max(part.log_sum, group).clamp_min(torch.finfo(part.log_sum.dtype).min)  # no key anywhere: exp gives 0
     weight_B1 = torch.exp(part.log_sum - top_B)[:, None]
     joined = all_sum(torch.cat([weight_B1, weight_B1 * part.mean], 1), group)
-    mine = slice(rank(group), None, world(group))
-    sum_b1, weighted_bD = joined[mine, :1], joined[mine, 1:]
-    return Swept(top_B[mine] + sum_b1[:, 0].log(), weighted_bD / sum_b1.masked_fill(sum_b1 == 0, 1.0))
+    sum_B1, weighted_BD = joined[:, :1], joined[:, 1:]
+    return Swept(top_B + sum_B1[:, 0].log(), weighted_BD / sum_B1.masked_fill(sum_B1 == 0, 1.0))
 
 
 @torch.no_grad()
