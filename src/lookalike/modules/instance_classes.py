@@ -129,10 +129,10 @@ class InstanceClasses(nn.Module):
     def _note_skipped(self, rate: float, rows: Tensor | None) -> None:
         """One more step without a gradient for all classes that took no part: torch.optim.SGD, as a matrix."""
         assert self.skipped is not None
-        step = torch.tensor([[1 - rate * self.weight_decay, -rate * self.momentum], [self.weight_decay, self.momentum]])
-        table = self.skipped.own
+        decay, m, table = self.weight_decay, self.momentum, self.skipped.own
+        step = table.new_tensor([[1 - rate * decay, -rate * m], [decay, m]])
         visited = slice(None) if rows is None else rows
-        table.copy_(torch.matmul(step.to(table), table))
+        table.copy_(torch.matmul(step, table))
         table[visited] = torch.eye(2).to(table)
 
     def _room(self, x_bVD: Tensor, rows: Tensor | None) -> Tensor:
