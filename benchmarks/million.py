@@ -200,7 +200,10 @@ def main() -> None:
         print(json.dumps(steps(2**18, arguments.repeats, 1), indent=1))
         return
     body = {
-        **{"B": B, "D": D, "N": N, "repeats": arguments.repeats},
+        "B": B,
+        "D": D,
+        "N": N,
+        "repeats": arguments.repeats,
         "one_thread": steps(N, arguments.repeats, 1),
         "two_threads": steps(N, arguments.repeats, 2),
         "memory_MiB": {name: peak(name, N) for name in BARE},
