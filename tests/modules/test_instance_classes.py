@@ -53,13 +53,13 @@ def torch_sgd(rows: list[Tensor] | None = None) -> tuple[Tensor, Tensor]:
 def trained(own_classes: InstanceClasses, rows: list[Tensor] | None = None, parts: int = 1) -> InstanceClasses:
     """The same by the module; each batch in `parts` micro-batches."""
     for step, (x_BVD, own) in enumerate(batches()):
-        held = None if rows is None else own_classes.held(rows[step])
+        among = None if rows is None else rows[step]
         log_sums = []
         for x, index in zip(x_BVD.chunk(parts), own.chunk(parts), strict=True):
             mine = slice(rank(), None, world())
-            found = own_classes(x[mine], Target(index[mine]), rows=held, **SETTINGS)
+            found = own_classes(x[mine], Target(index[mine]), among=among, **SETTINGS)
             log_sums.append(gather_rows(found.log_sum))
-        own_classes.update(x_BVD, torch.cat(log_sums), Target(own), rate=rate(step), rows=held, **SETTINGS)
+        own_classes.update(x_BVD, torch.cat(log_sums), Target(own), rate=rate(step), among=among, **SETTINGS)
     return own_classes
 
 
@@ -154,4 +154,9 @@ def test_first_weights():
 def test_some_classes_need_a_module_that_keeps_account():
     x_BVD, own = batches(1)[0]
     with pytest.raises(ValueError, match="sampled=True"):
-        classes()(x_BVD, Target(own), rows=torch.arange(SIZE), **SETTINGS)
+        classes()(x_BVD, Target(own), among=torch.arange(SIZE), **SETTINGS)
+
+
+def test_classes_sampled_for_each_micro_batch_cannot_share_an_update():
+    with pytest.raises(ValueError, match="use accumulate=1"):
+        trained(classes(sampled=True), some_rows(), parts=2)

@@ -7,7 +7,7 @@ b own queries, B queries of all ranks, n own keys, D dimensions.
 """
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int64, Num
 from torch import Tensor
 
 from lookalike.functional.collectives import Group, all_max, all_sum, gather_rows, rank, world
@@ -39,9 +39,7 @@ def join(part: Swept, group: Group = None) -> Swept:
 
 
 @torch.no_grad()
-def rows_of_shards(
-    shard_nD: Float[Tensor, "n D"], index: Int64[Tensor, "b"], group: Group = None
-) -> Float[Tensor, "b D"]:
+def rows_of_shards(shard_nD: Num[Tensor, "n D"], index: Int64[Tensor, "b"], group: Group = None) -> Num[Tensor, "b D"]:
     """Rows of the whole memory by their global index, for each rank its own."""
     ranks = world(group)
     index_B = gather_rows(index, group)

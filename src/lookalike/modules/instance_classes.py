@@ -1,11 +1,14 @@
 """One trainable weight per image: the classes of an instance classifier, which move themselves, tile by tile."""
 
+from collections.abc import Iterable
+
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
+from torch.nn.functional import normalize
 
 from lookalike.functional.classes import Classified, Target, class_contrast, class_gradients
-from lookalike.functional.collectives import all_sum
+from lookalike.functional.collectives import all_sum, gather_rows
 from lookalike.functional.random import generator
 from lookalike.modules.sharded import Sharded
 
@@ -54,6 +57,7 @@ class InstanceClasses(nn.Module):
         self.weights, self.velocity = Sharded(size, dim), Sharded(size, dim)
         self.skipped = Sharded(size, 2, 2) if sampled else None
         self._logits, self._logits_of = torch.empty(0), torch.empty(0)
+        self._took_part = torch.empty(0)
         self._start(seed)
 
     def forward(
@@ -62,14 +66,15 @@ class InstanceClasses(nn.Module):
         target: Target,
         *,
         temperature: float,
-        rows: Int64[Tensor, "m"] | None = None,
+        among: Int64[Tensor, "m"] | None = None,
         learns: bool = True,
     ) -> Classified:
         """Loss of the views (see `class_contrast`). learns: `update` will be given these views.
 
-        rows: numbers of the classes that take part, own ones of this rank, sorted (see `held`). These are brought up to
-        date first, which does not change what they are, only how they are written down.
+        among: numbers of classes, equal on all ranks, that alone take part, besides those of the targets. They are
+        brought up to date first, which does not change what they are, only how they are written down.
         """
+        rows = None if among is None else self._held(among, gather_rows(target.own))
         if rows is not None:
             self._catch_up(rows)
         logits = self._room(x_bVD, rows) if self.remember and learns else None
@@ -87,10 +92,16 @@ class InstanceClasses(nn.Module):
         temperature: float,
         rate: float,
         share: float = 1.0,
-        rows: Int64[Tensor, "m"] | None = None,
+        among: Int64[Tensor, "m"] | None = None,
     ) -> None:
-        """One step of SGD on `share` times the mean loss of these views, those of the global batch, on every rank."""
-        rate = rate * self.rate_scale
+        """One step of SGD on `share` times the mean loss of these views, those of the global batch, on every rank.
+
+        Raises ValueError where classes were sampled and the batch is not the one of the last forward: log-sums over
+        different classes cannot share an update.
+        """
+        rate, rows = rate * self.rate_scale, None if among is None else self._held(among, target.own)
+        if rows is not None and not torch.equal(rows, self._took_part):
+            raise ValueError("classes are sampled for each micro-batch: use accumulate=1, or all classes")
         gradients = class_gradients(
             x_BVD,
             log_sum_BV,
@@ -112,14 +123,22 @@ class InstanceClasses(nn.Module):
         if self.skipped is not None:
             self._note_skipped(rate, rows)
 
-    def held(self, index: Int64[Tensor, "m"]) -> Int64[Tensor, "_"]:
-        """Of these classes, by their numbers, the ones held here: sorted, each once."""
-        return self.weights.places(index)[1].unique()
+    @torch.no_grad()
+    def start(self, pairs: Iterable[tuple[Int64[Tensor, "B"], Float[Tensor, "B D"]]]) -> None:
+        """Weights in the direction of given rows, (index, rows) of the whole data set, as long as random ones are."""
+        for index, rows in pairs:
+            self.weights.write(index, normalize(rows, dim=1) * (DEVIATION * self.dim**0.5))
+        self.velocity.own.zero_()
+
+    def _held(self, among: Tensor, own: Tensor) -> Tensor:
+        """Where the classes that take part are held here: sorted, each once."""
+        return self.weights.places(torch.cat([among, own]))[1].unique()
 
     def _catch_up(self, rows: Tensor) -> None:
         """(weight, velocity) <- what decay and momentum alone have made of them since these rows last took part."""
         if self.skipped is None:
             raise ValueError("some of the classes are to take part: build InstanceClasses with sampled=True")
+        self._took_part = rows
         matrix = self.skipped.own[rows]
         weight, velocity = self.weights.own[rows], self.velocity.own[rows]
         self.weights.own[rows] = matrix[:, :1, 0] * weight + matrix[:, :1, 1] * velocity
