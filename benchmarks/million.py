@@ -7,10 +7,11 @@ Steps of N classes or keys, batch 256, D = 256, float32; each with the bare prod
     classifier B  the same with nothing remembered                                                    4 products
     plain         full matrices and torch's autograd, as far as they fit into 6 GiB
 
-`one_thread` is processor time, which other work on the machine does not lengthen; `two_threads` is time on the clock.
-All calls take turns in one process, and a ratio is that of two neighbors in a turn. memory_MiB is the kernel's
-high-water mark of a second step above what the first one left (keys; weights, velocity and for A the logits), in a
-process of its own; Linux only. Writes benchmarks/results/million-<date>.json and .png, and prints the former.
+`one_thread` is processor time, which other work on the machine does not lengthen much; `two_threads` (only with
+--two-threads) is time on the clock. A step and its products take turns in one process, and a ratio is that of two
+neighbors. `growth` takes the second step in a process of its own, on one thread: its processor time, and memory_MiB,
+the kernel's high-water mark above what the first step left (keys; weights, velocity and for A the logits); Linux
+only. Writes benchmarks/results/million-<date>.json and .png, and prints the former.
 """
 
 import argparse
@@ -138,33 +139,31 @@ def steps(size: int, repeats: int, threads: int) -> dict[str, object]:
     return {name: pair(name, size, repeats, now) for name in BARE}
 
 
-def growth(repeats: int) -> list[dict[str, object]]:
-    """Milliseconds on one thread and memory of each step, and of the plain forms as far as they fit."""
-    torch.set_num_threads(1)
+def growth(sizes: list[int]) -> list[dict[str, object]]:
+    """Each step by the number of classes or keys, and the plain forms as far as they fit."""
     table: list[dict[str, object]] = []
-    for size in SIZES:
+    for size in sizes:
         names = [*BARE, *["qk, plain"] * (size <= PLAIN_QK), *["classifier, plain"] * (size <= PLAIN_CLASSIFIER)]
-        times, memory = {}, {}
-        for name in names:
-            times[name] = summary(turns({name: CALLS[name](size)}, repeats, time.process_time)[name])
-            memory[name] = peak(name, size)
-        table.append({"N": size, "milliseconds": times, "memory_MiB": memory})
+        found = {name: apart(name, size) for name in names}
+        table.append({"N": size, **found})
+        print(json.dumps(table[-1]), file=sys.stderr)
     return table
 
 
-def peak(name: str, size: int) -> float:
-    """MiB of a second step above what the first one left, measured in a process of its own."""
-    command = [sys.executable, __file__, "--peak-of", name, str(size)]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+def apart(name: str, size: int) -> dict[str, float]:
+    """Milliseconds of processor time and MiB of a second step, measured in a process of its own."""
+    command = [sys.executable, __file__, "--apart", name, str(size)]
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
-def print_peak(name: str, size: int) -> None:
+def print_second_step(name: str, size: int) -> None:
     call = CALLS[name](size)
     call()
     pathlib.Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts anew: man 5 proc
-    before = resident("VmRSS")
+    before, start = resident("VmRSS"), time.process_time()
     call()
-    print(round((resident("VmHWM") - before) / 1024, 1))
+    milliseconds, memory = 1e3 * (time.process_time() - start), (resident("VmHWM") - before) / 1024
+    print(json.dumps({"milliseconds": round(milliseconds, 1), "memory_MiB": round(memory, 1)}))
 
 
 def draw(table: list[dict], path: pathlib.Path) -> None:
@@ -175,11 +174,11 @@ def draw(table: list[dict], path: pathlib.Path) -> None:
     from matplotlib import pyplot
 
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained")
-    for name in table[0]["milliseconds"]:
-        known = [row for row in table if name in row["milliseconds"]]
+    for name in (*BARE, "qk, plain", "classifier, plain"):
+        known = [row for row in table if name in row]
         sizes = [row["N"] for row in known]
-        left.plot(sizes, [row["milliseconds"][name]["median"] / 1e3 for row in known], marker="o", label=name)
-        right.plot(sizes, [row["memory_MiB"][name] for row in known], marker="o", label=name)
+        left.plot(sizes, [row[name]["milliseconds"] / 1e3 for row in known], marker="o", label=name)
+        right.plot(sizes, [row[name]["memory_MiB"] for row in known], marker="o", label=name)
     left.set(xscale="log", yscale="log", xlabel="classes or keys", ylabel="seconds a step, one thread")
     right.set(xscale="log", yscale="log", xlabel="classes or keys", ylabel="MiB beyond weights and buffers")
     left.legend()
@@ -190,27 +189,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="one thread at 2^18 only; nothing is written")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--peak-of", nargs=2, metavar=("CALL", "N"), help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--two-threads", action="store_true", help="also by the clock: for a machine without other work"
+    )
+    parser.add_argument("--apart", nargs=2, metavar=("CALL", "N"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    if arguments.peak_of:
-        print_peak(arguments.peak_of[0], int(arguments.peak_of[1]))
+    if arguments.apart:
+        print_second_step(arguments.apart[0], int(arguments.apart[1]))
         return
     if arguments.quick:
         print(json.dumps(steps(2**18, arguments.repeats, 1), indent=1))
         return
-    body = {
-        "B": B,
-        "D": D,
-        "N": N,
-        "repeats": arguments.repeats,
-        "one_thread": steps(N, arguments.repeats, 1),
-        "two_threads": steps(N, arguments.repeats, 2),
-        "memory_MiB": {name: peak(name, N) for name in BARE},
-        "growth": growth(arguments.repeats),
-    }
+    body: dict[str, object] = {"B": B, "D": D, "N": N, "repeats": arguments.repeats}
+    body["one_thread"] = steps(N, arguments.repeats, 1)
+    print(json.dumps(body), file=sys.stderr)
+    if arguments.two_threads:
+        body["two_threads"] = steps(N, arguments.repeats, 2)
+    body["growth"] = table = growth([*SIZES, N])
     path = save("million", body)
-    draw(body["growth"], RESULTS / f"{path.stem}.png")
+    draw([row for row in table if row["N"] != N], RESULTS / f"{path.stem}.png")
     print(json.dumps(body, indent=1))
 
 
