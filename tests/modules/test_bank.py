@@ -88,6 +88,6 @@ def test_rows_that_are_saved_do_not_lie_in_a_file(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_room_is_an_error_and_not_a_crash(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="a bank needs 4,503,599.6 GB"):
+    with pytest.raises(OSError, match=r"a bank needs 4,503,599\.6 GB"):
         Bank(2**40, 2**10, derived=True, folder=tmp_path)
     assert list(tmp_path.iterdir()) == []
