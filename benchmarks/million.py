@@ -26,7 +26,7 @@ import torch
 from torch.nn import functional
 
 from engine import resident, rows, summary
-from lookalike.functional import Target, contrast
+from lookalike.functional import ClassTarget, contrast
 from lookalike.modules import InstanceClasses
 from machine import RESULTS, save
 
@@ -78,7 +78,11 @@ def plain_qk(size: int) -> Call:
 
 
 def classifier(size: int, remember: bool) -> Call:
-    x, target, classes = rows(B, D, 1)[:, None], Target(torch.arange(B)), InstanceClasses(size, D, remember=remember)
+    x, target, classes = (
+        rows(B, D, 1)[:, None],
+        ClassTarget(torch.arange(B)),
+        InstanceClasses(size, D, remember=remember),
+    )
 
     def call() -> None:
         q = x.clone().requires_grad_()

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
 from lookalike.functional import classes
-from lookalike.functional.classes import Target, class_contrast, class_gradients, sweep_classes
+from lookalike.functional.classes import ClassTarget, class_contrast, class_gradients, sweep_classes
 from lookalike.functional.collectives import rank, world
 
 F64 = torch.float64
@@ -25,11 +25,11 @@ def problem(samples: int = 5, views: int = 2, count: int = 23, dim: int = 6, oth
     """Unit views, weights of any length, and a target with `others` further classes of each sample."""
     x_BVD = normalize(torch.randn(samples, views, dim, dtype=F64), dim=2)
     orders = torch.stack([torch.randperm(count) for _ in range(samples)])
-    target = Target(orders[:, 0], orders[:, 1 : 1 + others], 0.2)
+    target = ClassTarget(orders[:, 0], orders[:, 1 : 1 + others], 0.2)
     return x_BVD, torch.randn(count, dim, dtype=F64) * torch.rand(count, 1, dtype=F64), target
 
 
-def dense(x_BVD: Tensor, weights_ND: Tensor, target: Target, temperature: float, rows: Tensor | None = None):
+def dense(x_BVD: Tensor, weights_ND: Tensor, target: ClassTarget, temperature: float, rows: Tensor | None = None):
     """Loss, its gradients, log-sums: full matrices and torch's own backward."""
     x_BVD, weights_ND = x_BVD.clone().requires_grad_(), weights_ND.clone().requires_grad_()
     logits_BVN = x_BVD @ normalize(weights_ND, dim=1).T / temperature
@@ -72,12 +72,12 @@ class TestClosedForms:
     @pytest.mark.parametrize(("own", "expected"), [(0, 0.00676044), (1, 5.00676044)])
     def test_three_classes_whose_lengths_do_not_matter(self, own, expected):
         x, weights = torch.tensor([[[1.0, 0.0]]], dtype=F64), torch.tensor([[2.0, 0], [0, 5], [-3, 0]], dtype=F64)
-        loss = class_contrast(x, weights, Target(torch.tensor([own])), temperature=0.2).loss
+        loss = class_contrast(x, weights, ClassTarget(torch.tensor([own])), temperature=0.2).loss
         assert loss.item() == pytest.approx(expected, abs=1e-8)
 
     def test_orthonormal_classes(self):
         weights = torch.eye(5, dtype=F64)
-        found = class_contrast(weights[:1, None], weights, Target(torch.tensor([0])), temperature=0.2)
+        found = class_contrast(weights[:1, None], weights, ClassTarget(torch.tensor([0])), temperature=0.2)
         assert found.loss.item() == pytest.approx(math.log(1 + 4 * math.exp(-5)), abs=1e-12)
         assert found.loss.item() == pytest.approx(0.026595, abs=1e-6)
         assert found.confidence.item() == pytest.approx(1 / (1 + 4 * math.exp(-5)), abs=1e-12)
@@ -87,7 +87,7 @@ class TestClosedForms:
         """Logits 1, 1/2, 0, -1/2: cosines of unit weights against a unit view, at temperature 1."""
         angles = torch.tensor([1.0, 0.5, 0.0, -0.5], dtype=F64).arccos()
         weights, x = torch.stack([angles.cos(), angles.sin()], 1), torch.tensor([[[1.0, 0.0]]], dtype=F64)
-        target = Target(torch.tensor([0]), None if others is None else torch.tensor(others), 0.2)
+        target = ClassTarget(torch.tensor([0]), None if others is None else torch.tensor(others), 0.2)
         loss = class_contrast(x, weights, target, temperature=1.0).loss
         assert loss.item() == pytest.approx(expected, abs=1e-6)
 
@@ -95,7 +95,7 @@ class TestClosedForms:
     def test_all_alike_is_log_of_the_classes(self, smoothing):
         x, weights = torch.ones(3, 1, 4, dtype=F64) / 2, torch.ones(50, 4, dtype=F64)
         others = torch.tensor([[5, 6], [6, 7], [7, 8]])
-        loss = class_contrast(x, weights, Target(torch.arange(3), others, smoothing), temperature=0.15).loss
+        loss = class_contrast(x, weights, ClassTarget(torch.arange(3), others, smoothing), temperature=0.15).loss
         assert loss.item() == pytest.approx(math.log(50), abs=1e-12)
 
     def test_a_high_temperature_is_log_of_the_classes(self):
@@ -138,7 +138,7 @@ def test_smoothing_zero_is_the_hard_target():
 def test_smoothing_over_all_other_classes():
     """K = N - 1: the own class has 1 - smoothing, not 1 - smoothing + smoothing / N."""
     x, weights, _ = problem(samples=1, count=5)
-    target = Target(torch.tensor([2]), torch.tensor([[0, 1, 3, 4]]), 0.2)
+    target = ClassTarget(torch.tensor([2]), torch.tensor([[0, 1, 3, 4]]), 0.2)
     log_p = (x[0] @ normalize(weights, dim=1).T / 0.1).log_softmax(1)
     expected = -(0.8 * log_p[:, 2] + 0.05 * (log_p.sum(1) - log_p[:, 2])).mean()
     found = class_contrast(x, weights, target, temperature=0.1)
@@ -194,17 +194,17 @@ def test_mistakes_are_sentences(change, message):
         class_contrast(x, weights, target._replace(smoothing=1.0), **{"temperature": 0.1, **change})
 
 
-def on_a_shard(x_BVD: Tensor, weights_ND: Tensor, target: Target, keep: bool) -> list[Tensor]:
+def on_a_shard(x_BVD: Tensor, weights_ND: Tensor, target: ClassTarget, keep: bool) -> list[Tensor]:
     mine = slice(rank(), None, world())
     others = None if target.others is None else target.others[mine]
-    own = Target(target.own[mine], others, target.smoothing)
+    own = ClassTarget(target.own[mine], others, target.smoothing)
     arguments = {"keep": keep, "sharded": True, "all_x": x_BVD, "whole": target}
     return list(engine(x_BVD[mine], weights_ND[mine], own, **arguments))
 
 
-def on_a_rank(x_BVD: Tensor, weights_ND: Tensor, target: Target) -> list[Tensor]:
+def on_a_rank(x_BVD: Tensor, weights_ND: Tensor, target: ClassTarget) -> list[Tensor]:
     mine = slice(rank(), None, world())
-    own = Target(target.own[mine], target.others[mine], target.smoothing)
+    own = ClassTarget(target.own[mine], target.others[mine], target.smoothing)
     return list(engine(x_BVD[mine], weights_ND, own))
 
 

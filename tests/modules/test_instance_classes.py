@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
-from lookalike.functional import Target
+from lookalike.functional import ClassTarget
 from lookalike.functional.collectives import gather_rows, rank, world
 from lookalike.modules import InstanceClasses
 
@@ -57,9 +57,9 @@ def trained(own_classes: InstanceClasses, rows: list[Tensor] | None = None, part
         log_sums = []
         for x, index in zip(x_BVD.chunk(parts), own.chunk(parts), strict=True):
             mine = slice(rank(), None, world())
-            found = own_classes(x[mine], Target(index[mine]), among=among, **SETTINGS)
+            found = own_classes(x[mine], ClassTarget(index[mine]), among=among, **SETTINGS)
             log_sums.append(gather_rows(found.log_sum))
-        own_classes.update(x_BVD, torch.cat(log_sums), Target(own), rate=rate(step), among=among, **SETTINGS)
+        own_classes.update(x_BVD, torch.cat(log_sums), ClassTarget(own), rate=rate(step), among=among, **SETTINGS)
     return own_classes
 
 
@@ -84,11 +84,11 @@ def test_remembering_changes_no_bit():
 def test_views_that_the_weights_do_not_learn_from_are_not_remembered():
     module = classes(remember=True)
     (x_BVD, own), (others, _) = batches(2)
-    found = module(x_BVD, Target(own), **SETTINGS)
-    module(others, Target(own), learns=False, **SETTINGS)
-    module.update(x_BVD, found.log_sum, Target(own), rate=0.1, **SETTINGS)
+    found = module(x_BVD, ClassTarget(own), **SETTINGS)
+    module(others, ClassTarget(own), learns=False, **SETTINGS)
+    module.update(x_BVD, found.log_sum, ClassTarget(own), rate=0.1, **SETTINGS)
     plain = classes()
-    plain.update(x_BVD, plain(x_BVD, Target(own), **SETTINGS).log_sum, Target(own), rate=0.1, **SETTINGS)
+    plain.update(x_BVD, plain(x_BVD, ClassTarget(own), **SETTINGS).log_sum, ClassTarget(own), rate=0.1, **SETTINGS)
     assert torch.equal(module.weights.own, plain.weights.own)
 
 
@@ -154,7 +154,7 @@ def test_first_weights():
 def test_some_classes_need_a_module_that_keeps_account():
     x_BVD, own = batches(1)[0]
     with pytest.raises(ValueError, match="sampled=True"):
-        classes()(x_BVD, Target(own), among=torch.arange(SIZE), **SETTINGS)
+        classes()(x_BVD, ClassTarget(own), among=torch.arange(SIZE), **SETTINGS)
 
 
 def test_classes_sampled_for_each_micro_batch_cannot_share_an_update():

@@ -1,6 +1,6 @@
 """Pure tensor functions: no state, no hidden randomness."""
 
-from lookalike.functional.classes import Classified, class_contrast, class_gradients
+from lookalike.functional.classes import Classified, ClassTarget, class_contrast, class_gradients
 from lookalike.functional.contrast import Contrast, Target, contrast, relations, soft_contrast
 from lookalike.functional.hardest import hardest_classes
 from lookalike.functional.in_batch import in_batch_contrast, nt_xent
@@ -10,6 +10,7 @@ from lookalike.functional.similarity import byol_distance, cosine, paired_cosine
 from lookalike.functional.supervised import sup_con
 
 __all__ = [
+    "ClassTarget",
     "Classified",
     "Contrast",
     "Spread",

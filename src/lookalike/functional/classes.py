@@ -16,7 +16,7 @@ that of the weights needs no communication: the layout of Liu et al. 2021, "Trai
 classifier", section 3.2.
 
     >>> x_BD, w_ND = torch.randn(4, 8), torch.randn(100, 8)
-    >>> found = class_contrast(x_BD[:, None], w_ND, Target(torch.arange(4)), temperature=0.2)
+    >>> found = class_contrast(x_BD[:, None], w_ND, ClassTarget(torch.arange(4)), temperature=0.2)
     >>> logits_BN = x_BD @ torch.nn.functional.normalize(w_ND, dim=1).T / 0.2
     >>> torch.allclose(found.loss, torch.nn.functional.cross_entropy(logits_BN, torch.arange(4)), atol=1e-5)
     True
@@ -40,7 +40,7 @@ from lookalike.functional.sweep import Swept
 PAIRS = 4096  # entries of the targets whose class weights are read at once
 
 
-class Target(NamedTuple):
+class ClassTarget(NamedTuple):
     """What each sample should answer: its own class, and K others that share `smoothing` evenly."""
 
     own: Int64[Tensor, "b"]
@@ -59,7 +59,7 @@ class Classified(NamedTuple):
 def class_contrast(
     x_bVD: Float[Tensor, "b V D"],
     weights_nD: Float[Tensor, "n D"],
-    target: Target,
+    target: ClassTarget,
     *,
     temperature: float,
     rows: Int64[Tensor, "m"] | None = None,
@@ -100,7 +100,7 @@ def class_gradients(
     x_BVD: Float[Tensor, "B V D"],
     log_sum_BV: Float[Tensor, "B V"],
     weights_nD: Float[Tensor, "n D"],
-    target: Target,
+    target: ClassTarget,
     *,
     temperature: float,
     share: float = 1.0,
@@ -194,7 +194,7 @@ class _Pairs(NamedTuple):
         return _Pairs(*(column[first:last] for column in self))
 
 
-def _pairs(target: Target, views: int, sharded: bool, group: Group) -> tuple[_Pairs, _Pairs]:
+def _pairs(target: ClassTarget, views: int, sharded: bool, group: Group) -> tuple[_Pairs, _Pairs]:
     """Pairs with the own class, each of weight 1, and with the others, which add up to 1 for each query."""
     others = target.own[:, None][:, :0] if target.others is None else target.others
     return _held(target.own[:, None], views, sharded, group), _held(others, views, sharded, group)
@@ -230,12 +230,12 @@ def _places(pairs: _Pairs, rows: Tensor | None) -> _Pairs:
     return pairs if rows is None else pairs._replace(place=torch.searchsorted(rows, pairs.place))
 
 
-def _share(target: Target) -> float:
+def _share(target: ClassTarget) -> float:
     """The part of the target that is on other classes."""
     return 0.0 if target.others is None or target.others.shape[1] == 0 else target.smoothing
 
 
-def _gathered(x_bVD: Tensor, target: Target, sharded: bool, group: Group) -> tuple[Tensor, Target]:
+def _gathered(x_bVD: Tensor, target: ClassTarget, sharded: bool, group: Group) -> tuple[Tensor, ClassTarget]:
     """Views and targets that this rank answers for: those of all ranks where classes are sharded."""
     x_bVD = x_bVD.detach()
     if sharded:
@@ -260,7 +260,7 @@ def _scratch(x_BD: Tensor) -> Tensor:
     return x_BD.new_empty(_tile(x_BD) * max(x_BD.shape))
 
 
-def _check(temperature: float, target: Target) -> None:
+def _check(temperature: float, target: ClassTarget) -> None:
     if not temperature > 0:
         raise ValueError(f"the temperature is {temperature}: give a number above 0")
     if not 0 <= target.smoothing < 1:

@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from lookalike.functional import Target, hardest_classes, unit
+from lookalike.functional import ClassTarget, hardest_classes, unit
 from lookalike.functional.shards import rows_of_shards
 from lookalike.methods.corpus import Corpus
 from lookalike.methods.method import Batch, Method, Phase, Progress, Step
@@ -77,14 +77,14 @@ class InstanceClassifier(Method):
         h = {view: self.encoder(batch.views[view]) for view in self.views}
         x_bD = {view: unit(self.projector(rows)) for view, rows in h.items()}
         x_bVD = torch.stack([x_bD[view] for view in self.views], 1)
-        target = Target(batch.index, rows_of_shards(self.hardest.own, batch.index), self.smoothing)
+        target = ClassTarget(batch.index, rows_of_shards(self.hardest.own, batch.index), self.smoothing)
         found = self.classes(x_bVD, target, temperature=self.temperature)
         keep = {"x": x_bVD, "log_sum": found.log_sum, "class": target.own, "hardest": target.others}
         return Step(loss=found.loss, metrics={"confidence": found.confidence}, keep=keep, features=h, projections=x_bD)
 
     def after_update(self, progress: Progress, kept: Mapping[str, Tensor]) -> None:
         if progress.updated:
-            target = Target(kept["class"], kept["hardest"], self.smoothing)
+            target = ClassTarget(kept["class"], kept["hardest"], self.smoothing)
             self.classes.update(
                 kept["x"], kept["log_sum"], target, temperature=self.temperature, rate=progress.rate
             )  # all processes have all views: none needs the gradient of another one's weights

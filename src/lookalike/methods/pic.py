@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from lookalike.functional import Classified, Target, unit
+from lookalike.functional import Classified, ClassTarget, unit
 from lookalike.functional.order import Shuffle, Sliding, Window
 from lookalike.methods.method import Batch, Method, Phase, Progress, Step
 from lookalike.modules import Column, InstanceClasses, Queue
@@ -78,7 +78,7 @@ class PIC(Method):
 
     def classify(self, x_bVD: Tensor, index_b: Tensor, *, learns: bool) -> Classified:
         """Cross-entropy of crops that share a size; learns: the weights will be moved by them."""
-        target, among = Target(index_b), self.among()
+        target, among = ClassTarget(index_b), self.among()
         return self.classes(x_bVD, target, temperature=self.temperature, among=among, learns=learns)
 
     def among(self) -> Tensor | None:
@@ -92,7 +92,7 @@ class PIC(Method):
         self.classes.update(  # with the weights of the forward: one SGD moves encoder and classes, official code
             kept["x"],
             kept["log_sum"],
-            Target(kept["class"]),
+            ClassTarget(kept["class"]),
             temperature=self.temperature,
             rate=progress.rate,
             share=len(self.large) / crops,

@@ -7,7 +7,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from lookalike.functional.classes import Classified, Target, class_contrast, class_gradients
+from lookalike.functional.classes import Classified, ClassTarget, class_contrast, class_gradients
 from lookalike.functional.collectives import all_sum, gather_rows
 from lookalike.functional.random import generator
 from lookalike.modules.sharded import Sharded
@@ -29,7 +29,7 @@ class InstanceClasses(nn.Module):
     is kept for each as a 2 x 2 matrix, and applied when its turn comes: exactly what a dense update would have done.
 
     >>> classes = InstanceClasses(10, 4)
-    >>> x_BVD, target = torch.eye(4)[:2, None], Target(torch.tensor([7, 3]))
+    >>> x_BVD, target = torch.eye(4)[:2, None], ClassTarget(torch.tensor([7, 3]))
     >>> found = classes(x_BVD, target, temperature=0.2)
     >>> classes.update(x_BVD, found.log_sum, target, temperature=0.2, rate=0.001)
     >>> bool(classes(x_BVD, target, temperature=0.2).loss < found.loss)
@@ -63,7 +63,7 @@ class InstanceClasses(nn.Module):
     def forward(
         self,
         x_bVD: Float[Tensor, "b V D"],
-        target: Target,
+        target: ClassTarget,
         *,
         temperature: float,
         among: Int64[Tensor, "m"] | None = None,
@@ -87,7 +87,7 @@ class InstanceClasses(nn.Module):
         self,
         x_BVD: Float[Tensor, "B V D"],
         log_sum_BV: Float[Tensor, "B V"],
-        target: Target,
+        target: ClassTarget,
         *,
         temperature: float,
         rate: float,
