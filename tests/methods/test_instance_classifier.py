@@ -88,7 +88,7 @@ def test_smoothing_zero_is_pic_with_all_classes() -> None:
     mine = classifier(weights, smoothing=0.0, temperature=0.2)
     classes = InstanceClasses(9, 4, weight_decay=0.1).double()
     classes.weights.own.copy_(weights)
-    pic = PIC(identity(4), identity(4), classes, large=VIEWS, window=None)
+    pic = PIC(identity(4), identity(4), classes, large_crops=VIEWS, window=None)
     for method in (mine, pic):
         method.before_update(progress())
         for step in range(3):

@@ -83,7 +83,7 @@ def dense(weights: Tensor, small: bool, count: int = 4, rate: float = 0.2) -> tu
 @pytest.mark.parametrize("small", [False, True])
 def test_weights_move_as_by_a_dense_sgd_and_small_crops_do_not_move_them(small: bool) -> None:
     weights = torch.randn(9, 4, dtype=F64)
-    method = steps(pic(weights, small=("small/10",) if small else ()), count=3)
+    method = steps(pic(weights, small_crops=("small/10",) if small else ()), count=3)
     views = {view: views_of(3, view) for view in (*method.large, *method.small)}
     found = method(batch(views))
     method.after_update(progress(3, updated=True, rate=0.2), found.keep)

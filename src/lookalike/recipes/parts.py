@@ -1,4 +1,4 @@
-"""How a recipe writes the parts of a method: heads, queues, prototypes, classes, schedules; and which numbers have bounds."""
+"""How a recipe writes the parts of a method: heads, queues, prototypes, classes, schedules; and bounds of numbers."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any
