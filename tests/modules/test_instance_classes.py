@@ -159,4 +159,4 @@ def test_some_classes_need_a_module_that_keeps_account():
 
 def test_classes_sampled_for_each_micro_batch_cannot_share_an_update():
     with pytest.raises(ValueError, match="use accumulate=1"):
-        trained(classes(sampled=True), some_rows(), parts=2)
+        trained(classes(sampled=True), [torch.zeros(1, dtype=torch.int64)] * STEPS, parts=2)
