@@ -44,6 +44,7 @@ NARROW = {  # more changes to <method>_small, where a method needs them
     "moco_v3": ["method.predictor.hidden=32", "method.predictor.out=16"],
     "nnclr": ["method.queue=24", "method.predictor.hidden=32", "method.predictor.out=16"],
     "simsiam": ["method.predictor.hidden=32", "method.predictor.out=16"],
+    "pic": ["method.window=32", "method.shift=16", "method.recent=20", "method.classes.sampled=true"],
 }
 PER_EPOCH, STEPS = 8, 32  # 64 images in batches of 8, 4 epochs
 # after the first step, within an epoch, the last of an epoch, the first of the next, and one drawn by lot

@@ -109,3 +109,25 @@ def test_orders_are_values() -> None:
     assert Window(size=4, shift=2) == Window(shift=2, size=4)
     assert Window(size=4, shift=2) != Window(size=4, shift=1)
     assert len({Shuffle(), Shuffle(), Window(size=4, shift=2), Window(size=4, shift=2)}) == 2
+
+
+def released(rounds: int, size: int, length: int, shift: int, shuffle: bool) -> list[tuple[int, ...]]:
+    """Which shuffle, and which of its places, a round of the published sampler takes: its code, followed by hand."""
+    shuffles, start, taken = 0, 0, []
+    for number in range(rounds):
+        if shuffle and start + length > length:
+            shuffles = number
+        taken.append((shuffles, *sorted((place + start) % length for place in range(length))))
+        start = (start + shift) % length
+    return taken
+
+
+@pytest.mark.parametrize(("mode", "shuffle"), [("released", True), ("released_fixed", False)])
+def test_the_released_sampler_never_leaves_the_first_places_of_a_shuffle(mode, shuffle) -> None:
+    window = Window(size=16, shift=4, mode=mode)
+    visited, taken = sets(window, 12, 80), released(12, 80, 16, 4, shuffle)
+    for a in range(12):
+        for b in range(a):
+            assert (visited[a] == visited[b]) == (taken[a] == taken[b])
+    assert (len(set().union(*visited)) == 16) == (not shuffle)
+    assert len({frozenset(one) for one in visited}) == (10 if shuffle else 1)

@@ -25,9 +25,9 @@ class Redraws:
         raise AssertionError("no method of this file takes new samples")
 
 
-def progress(step: int = 0, steps: int = 100, updated: bool = False) -> Progress:
+def progress(step: int = 0, steps: int = 100, updated: bool = False, rate: float = 0.0) -> Progress:
     clock = Clock(step=step, steps=steps, epoch=step / 10, epochs=steps / 10)
-    return Progress(phase=clock, run=clock, seed=0, updated=updated)
+    return Progress(phase=clock, run=clock, seed=0, updated=updated, rate=rate)
 
 
 def batch(views: Mapping[str, Tensor], step: int = 0, labels: Tensor | None = None) -> Batch:

@@ -1,6 +1,7 @@
 """One row per sample: filling, writing, and what is saved."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -59,3 +60,34 @@ def test_half_precision_stays_when_the_module_is_converted() -> None:
 def test_size_is_checked() -> None:
     with pytest.raises(ValueError, match="0 x 2 was given"):
         Bank(0, 2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_rows_in_a_file_are_those_in_memory(dtype: torch.dtype, tmp_path: Path) -> None:
+    rows_ND = torch.randn(10, 3)
+    memory, file = Bank(10, 3, dtype=dtype), Bank(10, 3, dtype=dtype, derived=True, folder=tmp_path)
+    for bank in (memory, file):
+        bank.fill(dealt(rows_ND, chunk=4))
+    assert torch.equal(file.rows(), memory.rows())
+    assert file.rows().dtype == dtype
+    assert list(tmp_path.iterdir()) == []  # nothing is left of it, however the process ends
+    assert file.state_dict() == {}
+    assert Bank.bytes(10, 3, dtype) == file.rows().numel() * file.rows().element_size()
+
+
+def test_a_bank_in_a_file_stays_there_when_the_module_is_converted(tmp_path: Path) -> None:
+    bank = Bank(10, 3, derived=True, folder=tmp_path)
+    place = bank.table.data_ptr()
+    assert bank.double().table.data_ptr() == place
+    assert bank.table.dtype == torch.float32
+
+
+def test_rows_that_are_saved_do_not_lie_in_a_file(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="derived=True"):
+        Bank(10, 3, folder=tmp_path)
+
+
+def test_a_folder_without_room_is_an_error_and_not_a_crash(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=r"a bank needs 4,503,599\.6 GB"):
+        Bank(2**40, 2**10, derived=True, folder=tmp_path)
+    assert list(tmp_path.iterdir()) == []

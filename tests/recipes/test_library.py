@@ -121,6 +121,12 @@ OBJECTIVES = {
     "ressl_imagenet_multicrop": (200, 256, 224, 0.1, 131072, (0.999, 0.999)),
     "ressl_small": (200, 256, 32, 0.1, 4096, (0.99, 0.99)),
     "ressl_photos": (100, 256, 224, 0.1, 16384, (0.99, 0.99)),
+    "pic_imagenet": (200, 256, 160, 0.2, None, None),
+    "pic_small": (200, 256, 32, 0.2, None, None),
+    "pic_photos": (100, 256, 224, 0.2, None, None),
+    "instance_classifier_imagenet": (1000, 4096, 224, 0.15, None, None),
+    "instance_classifier_small": (200, 256, 32, 0.15, None, None),
+    "instance_classifier_photos": (100, 256, 224, 0.15, None, None),
 }
 # recipe: rule, rate at the recipe's batch, weight decay, what is free of it, epochs of warm-up
 OPTIMIZERS = {
@@ -202,6 +208,12 @@ OPTIMIZERS = {
     "ressl_imagenet_multicrop": ("sgd", 0.05, 1e-4, "bias_and_norm", 5),
     "ressl_small": ("sgd", 0.06, 5e-4, "nothing", 10),
     "ressl_photos": ("sgd", 0.05, 1e-4, "bias_and_norm", 5),
+    "pic_imagenet": ("sgd", 0.03, 1e-4, "nothing", 5),
+    "pic_small": ("sgd", 0.06, 5e-4, "nothing", 10),
+    "pic_photos": ("sgd", 0.03, 1e-4, "nothing", 5),
+    "instance_classifier_imagenet": ("sgd", 0.48, 1e-4, "nothing", 10),
+    "instance_classifier_small": ("sgd", 0.06, 5e-4, "nothing", 10),
+    "instance_classifier_photos": ("sgd", 0.03, 1e-4, "nothing", 5),
 }
 # recipe: BatchNorm statistics of encoder and momentum encoder
 STATISTICS = {
@@ -269,6 +281,7 @@ HEADS = {
     "npid_cifar10": {"projector": [512, 128]},
     "ressl_imagenet": {"projector": [2048, 4096, 512]},
     "ressl_imagenet_multicrop": {"projector": [2048, 4096, 512]},
+    "pic_imagenet": {"projector": [2048, 2048, 128]},
 }
 
 
@@ -366,6 +379,9 @@ def test_the_objective_has_its_numbers(name):
     assert recipe.backbone.zero_init_last == (name in ZERO_INIT)
     assert method.get("shuffle", False) == (name in STATISTICS and name != "ascl_byol_cifar10")
     assert recipe.backbone.zero_init_last == (name in ("simclr_imagenet", "simclr_cifar10", "simclr_photos"))
+    assert recipe.backbone.zero_init_last == (
+        name in ("simclr_imagenet", "simclr_cifar10", "simclr_photos", "pic_imagenet")
+    )
 
 
 @pytest.mark.parametrize("name", WHOLE)
@@ -478,6 +494,21 @@ def test_dino_has_the_schedules_and_crops_of_its_code():
         assert (method["center_momentum"], method["frozen_epochs"]) == (0.9, 1)
         assert method["student_views"] == tuple(build_views(recipe).plan)
         assert len(method["student_views"]) == 10
+
+
+def test_classes_move_as_their_papers_say():
+    pic, million = (load(name).model_dump()["method"] for name in ("pic_imagenet", "instance_classifier_imagenet"))
+    assert (pic["window"], pic["shift"], pic["order"], pic["recent"]) == (131072, 16384, "sliding", None)
+    assert (pic["large_crops"], pic["small_crops"]) == (("large/1",), ("small/1", "small/2", "small/3"))
+    assert million["smoothing"] == 0.2
+    for method in (pic, million):
+        assert method["classes"] == {
+            "momentum": 0.9,
+            "weight_decay": 1e-4,
+            "rate_scale": 1.0,
+            "remember": False,
+            "sampled": False,
+        }
 
 
 @pytest.mark.parametrize("name", HEADS)

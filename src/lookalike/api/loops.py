@@ -229,6 +229,30 @@ def mochi(method: Any, views: Mapping[str, Tensor]) -> Tensor:
     return total / len(queries)
 
 
+def pic(method: Any, views: Mapping[str, Tensor]) -> Tensor:
+    """Cao et al. 2020, section 3: row i of the large crop is of class i, among all classes."""
+    classes = [direction(row) for row in method.classes.weights.own]
+    rows = method.projector(method.encoder(views["large/1"]))
+    total = torch.zeros((), dtype=torch.float64)
+    for number, row in enumerate(rows):
+        total = total - log_shares(direction(row), classes, method.temperature)[number]
+    return total / len(rows)
+
+
+def instance_classifier(method: Any, views: Mapping[str, Tensor]) -> Tensor:
+    """Liu et al. 2021: each of two views, against the own class and what is noted as its hardest ones."""
+    classes = [direction(row) for row in method.classes.weights.own]
+    total = torch.zeros((), dtype=torch.float64)
+    for view in ("view/1", "view/2"):
+        rows = method.projector(method.encoder(views[view]))
+        for number, row in enumerate(rows):
+            shares = log_shares(direction(row), classes, method.temperature)
+            total = total - (1 - method.smoothing) * shares[number] / len(rows)
+            for other in method.hardest.own[number].tolist():
+                total = total - method.smoothing / method.count * shares[other] / len(rows)
+    return total / 2
+
+
 LOOPS: Mapping[str, Loop] = {
     "simclr": simclr,
     "moco": moco,
@@ -249,6 +273,8 @@ LOOPS: Mapping[str, Loop] = {
     "npid": npid,
     "ascl": ascl,
     "mochi": mochi,
+    "pic": pic,
+    "instance_classifier": instance_classifier,
 }
 
 

@@ -10,7 +10,15 @@ from lookalike.functional import random
 from lookalike.functional.collectives import rank, world
 from lookalike.functional.schedules import Clock
 from lookalike.methods.method import Batch, Method, Progress
-from lookalike.modules import Bank, NormedPrototypes, Prototypes, Queue, mlp, with_batch_statistics
+from lookalike.modules import (
+    Bank,
+    InstanceClasses,
+    NormedPrototypes,
+    Prototypes,
+    Queue,
+    mlp,
+    with_batch_statistics,
+)
 from lookalike.recipes.build import seeded
 from lookalike.recipes.tables import METHODS
 
@@ -32,7 +40,7 @@ class NothingElse:
 def tiny(name: str, seed: int = 0) -> Method:
     """The method with its defaults and a queue where it takes one, small perceptrons, statistics of the global batch.
 
-    Raises ValueError where its constructor wants more than networks, a queue, a bank and prototypes.
+    Raises ValueError where its constructor wants more than networks, a queue, a bank, prototypes and classes.
     """
     cast, given = METHODS[name], dict[str, nn.Module]()
     with seeded("selftest", seed):
@@ -55,10 +63,12 @@ def _part(name: str, parameter: inspect.Parameter, first: bool) -> nn.Module:
         bank = Bank(IMAGES, OUT)
         bank.fill([(torch.arange(IMAGES), Queue(IMAGES, OUT, seed=1).rows())])
         return bank
+    if parameter.annotation is InstanceClasses:
+        return InstanceClasses(KEYS, OUT, seed=1)
     if parameter.annotation in (Prototypes, NormedPrototypes):
         return parameter.annotation(DIRECTIONS, OUT)
     raise ValueError(
-        f"the self-test cannot make {parameter.name!r} of {name}: only networks, queues, banks, prototypes"
+        f"the self-test cannot make {parameter.name!r} of {name}: only networks, queues, banks, prototypes, classes"
     )
 
 

@@ -1,6 +1,8 @@
 """Pure tensor functions: no state, no hidden randomness."""
 
+from lookalike.functional.classes import Classified, ClassTarget, class_contrast, class_gradients
 from lookalike.functional.contrast import Contrast, Target, contrast, relations, soft_contrast
+from lookalike.functional.hardest import hardest_classes
 from lookalike.functional.in_batch import in_batch_contrast, nt_xent
 from lookalike.functional.negatives import debiased, decoupled
 from lookalike.functional.redundancy import Spread, barlow_twins, cross_correlation, spread
@@ -8,16 +10,21 @@ from lookalike.functional.similarity import byol_distance, cosine, paired_cosine
 from lookalike.functional.supervised import sup_con
 
 __all__ = [
+    "ClassTarget",
+    "Classified",
     "Contrast",
     "Spread",
     "Target",
     "barlow_twins",
     "byol_distance",
+    "class_contrast",
+    "class_gradients",
     "contrast",
     "cosine",
     "cross_correlation",
     "debiased",
     "decoupled",
+    "hardest_classes",
     "in_batch_contrast",
     "nt_xent",
     "paired_cosine",

@@ -10,7 +10,7 @@ one rank's input requires gradient, so does every rank's.
 
 import torch
 import torch.distributed as dist
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Num, Shaped
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -37,7 +37,7 @@ def agree(flag: bool, group: Group = None) -> bool:
     return bool(vote)
 
 
-def all_sum(x: Float[Tensor, "*shape"], group: Group = None) -> Float[Tensor, "*shape"]:
+def all_sum(x: Num[Tensor, "*shape"], group: Group = None) -> Num[Tensor, "*shape"]:
     """Sum over ranks, equal on every rank; the gradient is the sum over ranks as well."""
     return x if world(group) == 1 else _AllSum.apply(x, group)
 

@@ -15,6 +15,16 @@ class Clock:
     epoch: float
     epochs: float
 
+    @property
+    def begins_epoch(self) -> bool:
+        """Whether this is the first step of all, or of another epoch.
+
+        >>> [Clock(step=s, steps=6, epoch=s / 3, epochs=2.0).begins_epoch for s in range(6)]
+        [True, False, False, True, False, False]
+        """
+        before = self.epoch - self.epochs / self.steps
+        return self.step == 0 or math.floor(self.epoch + 1e-9) > math.floor(before + 1e-9)  # 0.1 + 0.2 is 0.3
+
 
 Schedule: TypeAlias = Callable[[Clock], float]
 

@@ -7,7 +7,7 @@ b own queries, B queries of all ranks, n own keys, D dimensions.
 """
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int64, Num
 from torch import Tensor
 
 from lookalike.functional.collectives import Group, all_max, all_sum, gather_rows, rank, world
@@ -21,19 +21,25 @@ def sweep_shards(
     """`sweep` of own queries over the keys of all ranks."""
     if world(group) == 1:
         return sweep(q_bD, shard_nD, backend=backend)
-    part = sweep(gather_rows(q_bD, group), shard_nD, backend=backend)
-    top_B = all_max(part.log_sum, group).clamp_min(torch.finfo(part.log_sum.dtype).min)  # no key anywhere: exp gives 0
-    weight_B1 = torch.exp(part.log_sum - top_B)[:, None]
-    joined = all_sum(torch.cat([weight_B1, weight_B1 * part.mean], 1), group)
+    whole = join(sweep(gather_rows(q_bD, group), shard_nD, backend=backend), group)
     mine = slice(rank(group), None, world(group))
-    sum_b1, weighted_bD = joined[mine, :1], joined[mine, 1:]
-    return Swept(top_B[mine] + sum_b1[:, 0].log(), weighted_bD / sum_b1.masked_fill(sum_b1 == 0, 1.0))
+    return Swept(whole.log_sum[mine], whole.mean[mine])
 
 
 @torch.no_grad()
-def rows_of_shards(
-    shard_nD: Float[Tensor, "n D"], index: Int64[Tensor, "b"], group: Group = None
-) -> Float[Tensor, "b D"]:
+def join(part: Swept, group: Group = None) -> Swept:
+    """What the ranks saw of their keys for the same queries, merged: `sweep.merge` over ranks, equal on all of them."""
+    if world(group) == 1:
+        return part
+    top_B = all_max(part.log_sum, group).clamp_min(torch.finfo(part.log_sum.dtype).min)  # no key anywhere: exp gives 0
+    weight_B1 = torch.exp(part.log_sum - top_B)[:, None]
+    joined = all_sum(torch.cat([weight_B1, weight_B1 * part.mean], 1), group)
+    sum_B1, weighted_BD = joined[:, :1], joined[:, 1:]
+    return Swept(top_B + sum_B1[:, 0].log(), weighted_BD / sum_B1.masked_fill(sum_B1 == 0, 1.0))
+
+
+@torch.no_grad()
+def rows_of_shards(shard_nD: Num[Tensor, "n D"], index: Int64[Tensor, "b"], group: Group = None) -> Num[Tensor, "b D"]:
     """Rows of the whole memory by their global index, for each rank its own."""
     ranks = world(group)
     index_B = gather_rows(index, group)

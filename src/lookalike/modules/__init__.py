@@ -12,9 +12,11 @@ from lookalike.modules.batch_statistics import (
     with_batch_statistics,
 )
 from lookalike.modules.heads import SHAPES, Shape, head, mlp
+from lookalike.modules.instance_classes import InstanceClasses
 from lookalike.modules.momentum import MomentumEncoder
 from lookalike.modules.prototypes import NormedPrototypes, Prototypes
 from lookalike.modules.queue import Column, Queue, Rows
+from lookalike.modules.sharded import Sharded, sharded_buffers
 from lookalike.modules.weights import load_weights
 
 __all__ = [
@@ -24,12 +26,14 @@ __all__ = [
     "BatchNorm",
     "Column",
     "Encoder",
+    "InstanceClasses",
     "MomentumEncoder",
     "NormedPrototypes",
     "Prototypes",
     "Queue",
     "Rows",
     "Shape",
+    "Sharded",
     "backbone",
     "groups",
     "groups_here",
@@ -37,6 +41,7 @@ __all__ = [
     "load_weights",
     "mlp",
     "running_statistics",
+    "sharded_buffers",
     "split",
     "synchronize_",
     "with_batch_statistics",

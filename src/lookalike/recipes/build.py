@@ -15,6 +15,7 @@ from lookalike.methods.method import Method
 from lookalike.modules import (
     Bank,
     Encoder,
+    InstanceClasses,
     MomentumEncoder,
     NormedPrototypes,
     Prototypes,
@@ -26,7 +27,7 @@ from lookalike.modules import (
     head,
     with_batch_statistics,
 )
-from lookalike.recipes.parts import Follow, Head, LastLayer, Rise, Section
+from lookalike.recipes.parts import Classes, Follow, Head, LastLayer, Rise, Section
 from lookalike.recipes.schema import Backbone, Recipe, RecipeError
 from lookalike.recipes.tables import METHODS, VIEWS
 from lookalike.training.optimizers import Optimization, linear_scaled, sqrt_scaled
@@ -145,7 +146,7 @@ def _shuffled_for_nothing(method: Method, copies: Sequence[nn.Module]) -> bool:
 
 
 def build_part(value: Any, dim: int, annotation: Any, recipe: Recipe, images: int, say: Callable[[str], None]) -> Any:
-    """A constructor's argument: a queue, prototypes, a schedule, or the number itself."""
+    """A constructor's argument: a queue, class weights, prototypes, a schedule, or the number itself."""
     if value is not None and annotation in (Queue, Queue | None, Rows):
         most = max(recipe.batch, images // 2)
         if value > most:
@@ -154,6 +155,10 @@ def build_part(value: Any, dim: int, annotation: Any, recipe: Recipe, images: in
         return Rows(rows) if annotation is Rows else Queue(rows, dim, seed=recipe.seed)
     if annotation is Prototypes:
         return Prototypes(value, dim)
+    if isinstance(value, Classes):
+        if recipe.optimizer.clip is not None:
+            say("class weights move by themselves: optimizer.clip limits the gradients of the networks alone")
+        return InstanceClasses(images, dim, seed=recipe.seed, **arguments(value))
     if isinstance(value, Follow):
         return Constant(value.start) if value.start == value.end else Cosine(value.start, value.end)
     if isinstance(value, Rise):

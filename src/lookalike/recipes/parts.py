@@ -1,4 +1,4 @@
-"""How a recipe writes the parts of a method: heads, queues, prototypes, schedules; and which numbers have bounds."""
+"""How a recipe writes the parts of a method: heads, queues, prototypes, classes, schedules; and bounds of numbers."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from torch import nn
 
 from lookalike.functional.schedules import Clock, Ramp, Schedule
-from lookalike.modules import SHAPES, NormedPrototypes, Prototypes, Queue, Rows
+from lookalike.modules import SHAPES, InstanceClasses, NormedPrototypes, Prototypes, Queue, Rows
 from lookalike.recipes.mistakes import nearest
 
 # above these a value is a slip of the finger, for which torch has no sentence
@@ -80,6 +80,19 @@ class Head(Section):
         return shape
 
 
+class Classes(Section):
+    """One trainable weight per image, which moves by SGD of its own, at the run's rate."""
+
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    weight_decay: float = Field(default=1e-4, ge=0, le=LARGEST)
+    rate_scale: float = Field(default=1.0, gt=0, le=LARGEST)
+    """Rate of the weights, as a multiple of the run's."""
+    remember: bool = False
+    """Keep the logits of a step, images x batch x views numbers, to update the weights in 3/4 of the time."""
+    sampled: bool = False
+    """Whether a step may be about some of the classes."""
+
+
 # how a recipe writes the parts that a method's constructor takes, and which of its numbers have bounds everywhere
 PARTS: dict[Any, Any] = {
     nn.Module: Head,
@@ -89,6 +102,7 @@ PARTS: dict[Any, Any] = {
     Rows: Annotated[int, Field(ge=0)],
     Prototypes: Annotated[int, Field(ge=2, le=LARGEST)],
     NormedPrototypes: LastLayer,
+    InstanceClasses: Classes,
     Schedule: Follow,
     Ramp: Rise,
     Sequence[str]: tuple[str, ...],
@@ -102,6 +116,10 @@ BOUNDS: dict[str, Any] = {
     "negatives": Field(gt=0, le=MOST),
     "neighbors": Field(ge=0),
     "hardest": Field(gt=0),
+    "smoothing": Field(ge=0, lt=1),
+    "recent": Field(gt=0),
+    "window": Field(gt=0),
+    "shift": Field(gt=0),
     "pairs": Field(ge=0),
     "with_query": Field(ge=0),
     "bank_momentum": Field(ge=0, le=1),

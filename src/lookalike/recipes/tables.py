@@ -8,12 +8,14 @@ from lookalike.methods.byol import BYOL
 from lookalike.methods.dcl import DCL
 from lookalike.methods.debiased import Debiased
 from lookalike.methods.dino import DINO
+from lookalike.methods.instance_classifier import InstanceClassifier
 from lookalike.methods.method import Method
 from lookalike.methods.mochi import MoCHi
 from lookalike.methods.moco import MoCo
 from lookalike.methods.moco_v3 import MoCoV3
 from lookalike.methods.nnclr import NNCLR
 from lookalike.methods.npid import NPID
+from lookalike.methods.pic import PIC
 from lookalike.methods.relicv2 import ReLICv2
 from lookalike.methods.ressl import ReSSL
 from lookalike.methods.sce import SCE
@@ -44,6 +46,8 @@ METHODS: Mapping[str, type[Method]] = {
     "swav": SwAV,
     "dino": DINO,
     "relicv2": ReLICv2,
+    "pic": PIC,
+    "instance_classifier": InstanceClassifier,
 }
 
 VIEWS: Mapping[str, Callable] = {
@@ -62,6 +66,9 @@ VIEWS: Mapping[str, Callable] = {
     "npid_cifar": plans.npid_cifar,
     "supcon": plans.supcon,
     "ressl_multicrop": plans.ressl_multicrop,
+    "pic": plans.pic,
+    "pic_multicrop": plans.pic_multicrop,
+    "instance_classifier": plans.instance_classifier,
     "digits": plans.digits,
     "swav": multi_crop.swav,
     "dino": multi_crop.dino,

@@ -12,7 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from lookalike.functional import collectives
 from lookalike.methods.method import Batch, Method, Phase, Step
-from lookalike.modules import MomentumEncoder
+from lookalike.modules import MomentumEncoder, sharded_buffers
 
 Precision = Literal["fp64", "fp32", "bf16", "fp16"]
 
@@ -58,6 +58,7 @@ class Runtime:
             for name in phase.trains:
                 if isinstance(part := _part(method, name), nn.Module):
                     part.compile()
+        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(method, list(sharded_buffers(method)))
         spread = DistributedDataParallel(method, broadcast_buffers=False) if self.world > 1 else None
 
         def forward(batch: Batch, last: bool) -> Step:

@@ -159,6 +159,30 @@ def ressl_multicrop(size: int = 224) -> dict[str, Chain]:
     return plan
 
 
+def pic(size: int = 224, low: float = 0.08) -> dict[str, Chain]:
+    """PIC, one crop of at least the share `low` of the area (Cao et al., 2020; bl0/PIC, transform.py, "SimCLR")."""
+    return {"large/1": _pic(RandomResizedCrop(size, (low, 1.0)))}
+
+
+def pic_multicrop(size: int = 160) -> dict[str, Chain]:
+    """PIC's released run, 160 + 3x96 (bl0/PIC, transform.py, "MultiCrop"): "large/1" and "small/1" to "small/3".
+
+    With another `size` the small crops shrink in proportion.
+    """
+    side = round(96 * size / 160)
+    crops = {f"small/{number}": _pic(RandomResizedCrop(side, (0.08, 0.14))) for number in (1, 2, 3)}
+    return {"large/1": _pic(RandomResizedCrop(size, (0.14, 1.0))), **crops}
+
+
+def instance_classifier(size: int = 224) -> dict[str, Chain]:
+    """One-million-way instance classifier (Liu et al., 2021): "view/1", "view/2", and "plain" without chance.
+
+    The views are MoCo v2's; that is our choice: the paper's text was out of reach.
+    """
+    strong = _strong(RandomResizedCrop(size, (0.2, 1.0)))
+    return {"view/1": strong, "view/2": strong, "plain": eval_chain(size)}
+
+
 def digits(size: int = 32, low: float = 0.4) -> dict[str, Chain]:
     """Small gray signs that mean something else mirrored or turned: "view/1" and "view/2" alike. Our choice.
 
@@ -177,6 +201,11 @@ def blur_taps(size: int) -> int:
 def _strong(crop: RandomResizedCrop) -> Chain:
     """MoCo v2's, which SCE's strong view shares."""
     return (crop, ColorJitter(0.4, 0.4, 0.4, 0.1), Grayscale(), GaussianBlur(), HorizontalFlip())
+
+
+def _pic(crop: RandomResizedCrop) -> Chain:
+    """SimCLR's jitter at full strength with Pillow's blur."""
+    return (crop, HorizontalFlip(), ColorJitter(0.8, 0.8, 0.8, 0.2), Grayscale(), GaussianBlur())
 
 
 def _first(crop: RandomResizedCrop, kernel: int | None) -> Chain:

@@ -1,0 +1,96 @@
+"""Train a one-million-way instance classifier for unsupervised visual representation learning. (Liu et al., 2021)
+
+Every image is a class of its own, and all of them take part in every step; no sampling, no queue, no momentum encoder.
+
+    start   w_i <- projector(encoder(image i)) of the fixed random networks, batch statistics in use   raw features
+    x = unit(projector(encoder(view)))                                              of each view of the image
+    p = softmax over all images j of x . unit(w_j) / t
+    y = 1 - alpha on the image's own class, alpha / K on each of its K hardest: largest unit(w_j) . unit(w_i)
+    loss = mean of cross-entropy(y, p) over views and images
+    w <- SGD with momentum and weight decay; each process holds N / R of the weights and scores all views against them
+    once an epoch the K hardest classes of each class are found anew
+
+alpha = 0, random w and one view are PIC without its window. A reconstruction where the paper's text was out of reach:
+K, the input of the raw features and their length are our choice.
+b samples, V views of each, D embedding, N images.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from lookalike.functional import ClassTarget, hardest_classes, unit
+from lookalike.functional.shards import rows_of_shards
+from lookalike.methods.corpus import Corpus
+from lookalike.methods.method import Batch, Method, Phase, Progress, Step
+from lookalike.modules import InstanceClasses, Sharded
+
+MOST, LEAST, SHARE = 100, 5, 1e-4  # hardest classes where their number is not given: a share of all, within bounds
+
+
+class InstanceClassifier(Method):
+    """encoder: pixels -> (B, dim); projector: (B, dim) -> (B, D); classes: one weight of D numbers per image.
+
+    smoothing is alpha; hardest is K, None: one class in 10,000, at least 5 and at most 100. views: all samples of the
+    class. raw: the view whose features the weights start from, None: random weights.
+    """
+
+    negatives = "one class per image"
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        projector: nn.Module,
+        classes: InstanceClasses,
+        *,
+        temperature: float = 0.15,
+        smoothing: float = 0.2,
+        hardest: int | None = None,
+        views: Sequence[str] = ("view/1", "view/2"),
+        raw: str | None = "plain",
+    ) -> None:
+        super().__init__()
+        if not 0 <= smoothing < 1:
+            raise ValueError(f"smoothing is {smoothing}: give the hardest classes' share of the target, from 0 to 1")
+        self.encoder, self.projector, self.classes = encoder, projector, classes
+        self.temperature, self.smoothing, self.views, self.raw = temperature, smoothing, tuple(views), raw
+        wanted = min(MOST, max(LEAST, round(SHARE * classes.size))) if hardest is None else hardest
+        self.count = min(wanted, classes.size - 1) if smoothing else 0
+        self.hardest = Sharded(classes.size, self.count, dtype=torch.int64)
+
+    def plan(self, epochs: float) -> Sequence[Phase]:
+        return [Phase(name="train", epochs=epochs, trains=("encoder", "projector"), reads=self.views)]
+
+    def enter(self, phase: Phase, corpus: Corpus) -> None:
+        if self.raw is not None:
+            network = nn.Sequential(self.encoder, self.projector)
+            self.classes.start(corpus.encode(network, self.raw, mode="train"))  # running statistics would collapse them
+
+    def before_update(self, progress: Progress) -> None:
+        if self.count and progress.phase.begins_epoch:
+            found = hardest_classes(self.classes.weights.own, self.count, sharded=True)
+            self.hardest.own.copy_(found)
+
+    def forward(self, batch: Batch) -> Step:
+        h = {view: self.encoder(batch.views[view]) for view in self.views}
+        x_bD = {view: unit(self.projector(rows)) for view, rows in h.items()}
+        x_bVD = torch.stack([x_bD[view] for view in self.views], 1)
+        target = ClassTarget(batch.index, rows_of_shards(self.hardest.own, batch.index), self.smoothing)
+        found = self.classes(x_bVD, target, temperature=self.temperature)
+        keep = {"x": x_bVD, "log_sum": found.log_sum, "class": target.own, "hardest": target.others}
+        return Step(loss=found.loss, metrics={"confidence": found.confidence}, keep=keep, features=h, projections=x_bD)
+
+    def after_update(self, progress: Progress, kept: Mapping[str, Tensor]) -> None:
+        if progress.updated:
+            target = ClassTarget(kept["class"], kept["hardest"], self.smoothing)
+            self.classes.update(
+                kept["x"], kept["log_sum"], target, temperature=self.temperature, rate=progress.rate
+            )  # all processes have all views: none needs the gradient of another one's weights
+
+    def uniform(self, rows: int) -> float:
+        return math.log(self.classes.size)  # whatever the target: its sum is 1
+
+    def exports(self) -> Mapping[str, nn.Module]:
+        return {"encoder": self.encoder}
