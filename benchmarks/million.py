@@ -184,7 +184,9 @@ def draw(table: list[dict], path: pathlib.Path) -> None:
         left.plot(sizes, [row[name]["milliseconds"] / 1e3 for row in known], marker="o", label=name)
         right.plot(sizes, [row[name]["memory_MiB"] for row in known], marker="o", label=name)
     left.set(xscale="log", yscale="log", xlabel="classes or keys", ylabel="seconds a step, one thread")
-    right.set(xscale="log", yscale="log", xlabel="classes or keys", ylabel="MiB beyond weights and buffers")
+    right.set(
+        xscale="log", yscale="symlog", ylim=(0, None), xlabel="classes or keys", ylabel="MiB beyond weights and buffers"
+    )
     left.legend()
     figure.savefig(path, dpi=100)
 
