@@ -2,6 +2,7 @@
 
 import json
 from functools import cache
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,8 @@ NARROW = {  # more changes to <method>_small, where a method needs them
 PER_EPOCH, STEPS = 8, 32  # 64 images in batches of 8, 4 epochs
 # after the first step, within an epoch, the last of an epoch, the first of the next, and one drawn by lot
 DEATHS = [1, 7, PER_EPOCH, PER_EPOCH + 1, 2 + int(torch.randint(9, (), generator=random.generator("death")))]
+# by default those with a queue, a bank or weights whose rows are dealt to processes
+JOINED = ("moco", "sce", "npid", "instance_classifier")
 
 
 def write_images(folder: Path) -> Path:
@@ -90,9 +93,17 @@ def unbroken(images: Path, tmp_path_factory: pytest.TempPathFactory):
     return cache(lambda method: go(method, images, tmp_path_factory.mktemp(method) / "run"))
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("after", DEATHS)
-@pytest.mark.parametrize("method", METHODS)
+def stops() -> list:
+    """Every method with every stop and number of workers; by default all of two methods, and two of each other."""
+    cases = []
+    for number, method in enumerate(METHODS):
+        for place, (after, workers) in enumerate(product(DEATHS, (0, 2))):
+            quick = method in ("moco", "sce") or place in (number % 10, (number + 5) % 10)
+            cases.append(pytest.param(method, after, workers, marks=[] if quick else pytest.mark.slow))
+    return cases
+
+
+@pytest.mark.parametrize(("method", "after", "workers"), stops())
 def test_stopped_hard_and_resumed(
     method: str, after: int, workers: int, images: Path, tmp_path: Path, unbroken
 ) -> None:
@@ -108,7 +119,7 @@ def test_stopped_hard_and_resumed(
         assert torch.equal(tensor, expected[name]), name
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [m if m in JOINED else pytest.param(m, marks=pytest.mark.slow) for m in METHODS])
 def test_saved_with_one_process_resumed_with_two(method: str, images: Path, tmp_path: Path, gloo) -> None:
     _, expected = go(method, images, tmp_path / "whole", precision="fp64")
     with pytest.raises(Killed):

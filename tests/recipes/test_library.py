@@ -38,6 +38,7 @@ from lookalike.training.saver import Saver
 from lookalike.training.streams import Streams
 
 TWINS = [name for name in names() if name.endswith("_smoke")]
+QUICK = [f"{method}_small_smoke" for method in METHODS]  # train by default; the others with -m slow
 WHOLE = [name for name in names() if f"{name}_smoke" in TWINS]
 IMAGES, STEPS = 64, 8
 
@@ -535,7 +536,7 @@ def test_whole_networks_are_built(name, millions):
         assert method.queue.rows().shape == (65536, 256)
 
 
-@pytest.mark.parametrize("name", TWINS)
+@pytest.mark.parametrize("name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in TWINS])
 def test_a_smoke_twin_trains(name, tmp_path: Path):
     recipe = load(name)
     method = built(recipe)
