@@ -24,9 +24,9 @@ def export(
     push: Push = None,
     force: Force = False,
 ) -> None:
-    """Write a trained encoder as a file that other software loads, with a card beside it.
+    """Write a trained encoder as a file for other software.
 
-    Its features are compared with the run's before it is written. Nothing leaves this machine without --push.
+    Its features are compared with the run's before it is written; a card lies beside it. Nothing leaves this machine without --push.
     """
     from lookalike.api import export
 
