@@ -26,7 +26,8 @@ def export(
 ) -> None:
     """Write a trained encoder as a file for other software.
 
-    Its features are compared with the run's before it is written; a card lies beside it. Nothing leaves this machine without --push.
+    Its features are compared with the run's before it is written; a card lies beside it. Nothing leaves this machine
+    without --push.
     """
     from lookalike.api import export
 
