@@ -15,7 +15,6 @@ K, the input of the raw features and their length are our choice.
 b samples, V views of each, D embedding, N images.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -88,9 +87,6 @@ class InstanceClassifier(Method):
             self.classes.update(
                 kept["x"], kept["log_sum"], target, temperature=self.temperature, rate=progress.rate
             )  # all processes have all views: none needs the gradient of another one's weights
-
-    def uniform(self, rows: int) -> float:
-        return math.log(self.classes.size)  # whatever the target: its sum is 1
 
     def exports(self) -> Mapping[str, nn.Module]:
         return {"encoder": self.encoder}

@@ -69,9 +69,7 @@ class NPID(Method):
     def enter(self, phase: Phase, corpus: Corpus) -> None:
         size, dim = self.bank.rows().shape
         generator = corpus.generator("bank")
-        rows = (2 * torch.rand(size, dim, generator=generator) - 1) * math.sqrt(
-            3 / dim
-        )  # official code: length about 1
+        rows = (2 * torch.rand(size, dim, generator=generator) - 1) * math.sqrt(3 / dim)  # length about 1: official code
         self.bank.fill([(torch.arange(size), rows)])
 
     def forward(self, batch: Batch) -> Step:

@@ -13,7 +13,6 @@ feel momentum and decay, which is made up for exactly when their turn comes.
 b samples, V crops of each, D embedding, N images.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -100,9 +99,6 @@ class PIC(Method):
         )
         if self.visited is not None:
             self.visited.push(**{"class": kept["class"]})  # after the update: both sweeps see the same classes
-
-    def uniform(self, rows: int) -> float:
-        return math.log(self.classes.size if self.visited is None else rows + self.visited.filled)
 
     def exports(self) -> Mapping[str, nn.Module]:
         return {"encoder": self.encoder}
