@@ -31,6 +31,11 @@ def test_every_method_has_a_page_and_every_page_a_method():
     assert {page.stem for page in PAGES} == set(METHODS)
     index = (REPOSITORY / "docs" / "methods" / "README.md").read_text()
     assert [page.name for page in PAGES if f"({page.name})" not in index] == []
+    listed = re.search(r"^Pages: (.+)$", index, re.MULTILINE)
+    assert listed
+    changes = (REPOSITORY / "CHANGELOG.md").read_text()
+    assert [name for name in re.findall(r"\[(.+?)\]", listed[1]) if name not in changes] == []
+    assert f"{len(METHODS)} methods" in README
 
 
 @pytest.mark.parametrize("name", METHODS)
