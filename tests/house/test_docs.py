@@ -54,6 +54,13 @@ def test_a_page_has_its_sections(page):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_reconstruction_says_so_on_its_page_in_its_document_and_at_the_start_of_a_run(page):
+    code, note = (PACKAGE / "methods" / f"{page.stem}.py").read_text(), METHODS[page.stem].reconstruction
+    assert {bool(note), "a reconstruction" in page.read_text().lower(), "A reconstruction" in code} == {bool(note)}
+    assert not note or page.relative_to(REPOSITORY).as_posix() in note
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_a_page_names_the_recipes_of_its_method(page):
     named = re.search(r"^In the library: (.+)$", page.read_text(), re.MULTILINE)
     recipes = [recipe.name for recipe in lookalike.list_recipes() if recipe.method == page.stem]

@@ -37,6 +37,7 @@ class InstanceClassifier(Method):
     """
 
     negatives = "one class per image"
+    reconstruction = "a reconstruction: the paper's text was out of reach (docs/methods/instance_classifier.md)"
 
     def __init__(
         self,
