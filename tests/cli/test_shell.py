@@ -53,6 +53,9 @@ def test_methods_are_listed_with_paper_negatives_and_recipes():
     assert facts["moco"].negatives == facts["sce"].negatives == "queue of earlier images"
     assert "simclr_small" in facts["simclr"].recipes
     assert facts["simclr"].paper.startswith("SimCLR: a simple framework")
+    reconstructed = [method.name for method in list_methods() if method.reconstruction]
+    assert reconstructed == ["relicv2", "instance_classifier"]
+    assert said.out.count("reconstruction.") == len(reconstructed)
     assert said.out.splitlines()[-1].startswith("next: lookalike pretrain ")
 
 

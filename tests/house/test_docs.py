@@ -31,6 +31,11 @@ def test_every_method_has_a_page_and_every_page_a_method():
     assert {page.stem for page in PAGES} == set(METHODS)
     index = (REPOSITORY / "docs" / "methods" / "README.md").read_text()
     assert [page.name for page in PAGES if f"({page.name})" not in index] == []
+    listed = re.search(r"^Pages: (.+)$", index, re.MULTILINE)
+    assert listed
+    changes = (REPOSITORY / "CHANGELOG.md").read_text()
+    assert [name for name in re.findall(r"\[(.+?)\]", listed[1]) if name not in changes] == []
+    assert f"{len(METHODS)} methods" in README
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -46,6 +51,13 @@ def test_a_method_is_five_places(name):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_a_page_has_its_sections(page):
     assert tuple(re.findall(r"^## (.+)$", page.read_text(), re.MULTILINE)) == SECTIONS
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_reconstruction_says_so_on_its_page_in_its_document_and_at_the_start_of_a_run(page):
+    code, note = (PACKAGE / "methods" / f"{page.stem}.py").read_text(), METHODS[page.stem].reconstruction
+    assert {bool(note), "a reconstruction" in page.read_text().lower(), "A reconstruction" in code} == {bool(note)}
+    assert not note or page.relative_to(REPOSITORY).as_posix() in note
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

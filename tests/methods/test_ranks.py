@@ -82,7 +82,7 @@ def build(name: str) -> Method:
     queue, bank = Queue(20, 4, seed=1), Bank(20, 4)
     bank.fill([(torch.arange(20), queue.rows())])
     classes = InstanceClasses(20, 4, remember=True, sampled=True, seed=1)
-    crops = {"large_crops": VIEWS, "small_crops": ("view/3",)}
+    crops = {"large_views": VIEWS, "small_views": ("view/3",)}
     method = {
         "simclr": lambda: SimCLR(encoder, projector, temperature=0.5),
         "moco": lambda: MoCo(encoder, projector, queue, temperature=0.2, shuffle=True),

@@ -12,12 +12,14 @@ from lookalike.methods.byol import BYOL
 from lookalike.methods.dcl import DCL
 from lookalike.methods.debiased import Debiased
 from lookalike.methods.dino import DINO
+from lookalike.methods.instance_classifier import InstanceClassifier
 from lookalike.methods.method import Method
 from lookalike.methods.mochi import MoCHi
 from lookalike.methods.moco import MoCo
 from lookalike.methods.moco_v3 import MoCoV3
 from lookalike.methods.nnclr import NNCLR
 from lookalike.methods.npid import NPID
+from lookalike.methods.pic import PIC
 from lookalike.methods.relicv2 import ReLICv2
 from lookalike.methods.ressl import ReSSL
 from lookalike.methods.sce import SCE
@@ -26,7 +28,7 @@ from lookalike.methods.simsiam import SimSiam
 from lookalike.methods.supcon import SupCon
 from lookalike.methods.swav import SwAV
 from lookalike.methods.vicreg import VICReg
-from lookalike.modules import Bank, NormedPrototypes, Prototypes
+from lookalike.modules import Bank, InstanceClasses, NormedPrototypes, Prototypes
 from methods.fixtures import QUERY, batch, identity, queue_of
 
 ROWS, KEYS = 5, 7
@@ -98,6 +100,8 @@ def test_it_is_the_loss_of_images_that_look_alike(method: Method, expected: floa
         SwAV(Alike(), identity(), Prototypes(9, 2)),  # near log K while prototypes are frozen, in good health too
         DINO(Alike(), identity(), NormedPrototypes(9, 2)),
         NPID(Alike(), identity(), bank()),  # its Z is a constant of the first step
+        PIC(Alike(), identity(), InstanceClasses(KEYS, 2)),  # a weight per image: near log N for epochs, in good health
+        InstanceClassifier(Alike(), identity(), InstanceClasses(KEYS, 2)),
     ],
 )
 def test_a_loss_without_keys_or_floor_has_none(method: Method) -> None:

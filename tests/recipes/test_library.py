@@ -495,7 +495,7 @@ def test_dino_has_the_schedules_and_crops_of_its_code():
 def test_classes_move_as_their_papers_say():
     pic, million = (load(name).model_dump()["method"] for name in ("pic_imagenet", "instance_classifier_imagenet"))
     assert (pic["window"], pic["shift"], pic["order"], pic["recent"]) == (131072, 16384, "sliding", None)
-    assert (pic["large_crops"], pic["small_crops"]) == (("large/1",), ("small/1", "small/2", "small/3"))
+    assert (pic["large_views"], pic["small_views"]) == (("large/1",), ("small/1", "small/2", "small/3"))
     assert million["smoothing"] == 0.2
     for method in (pic, million):
         assert method["classes"] == {

@@ -11,12 +11,16 @@ SMOKE = "_smoke"  # a recipe in miniature: it shows that the one without the end
 
 @dataclass(frozen=True)
 class MethodFacts:
-    """A method: its paper, what its loss pushes away from (negatives), and the library recipes that train it."""
+    """A method: its paper, what its loss pushes away from (negatives), and the library recipes that train it.
+
+    reconstruction: what no source says of how it is done, "" where the sources say enough.
+    """
 
     name: str
     paper: str
     negatives: str
     recipes: tuple[str, ...]
+    reconstruction: str
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,7 @@ def list_methods() -> list[MethodFacts]:
             paper=_title(method),
             negatives=method.negatives,
             recipes=tuple(recipe for recipe, kind in trained_by.items() if kind == name),
+            reconstruction=method.reconstruction,
         )
         for name, method in METHODS.items()
     ]

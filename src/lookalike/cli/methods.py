@@ -2,15 +2,18 @@
 
 from rich import box
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 
 def methods() -> None:
     """List the methods: paper, where negatives come from, recipes."""
     from lookalike.api import list_methods
 
-    table = Table("method", "paper", "negatives", "recipes", box=box.SIMPLE, pad_edge=False)
-    for method in list_methods():
-        table.add_row(method.name, method.paper, method.negatives, "\n".join(method.recipes))
+    listed = list_methods()
+    names = Column("method", min_width=max(len(method.name) for method in listed))
+    table = Table(names, "paper", "negatives", Column("recipes", overflow="fold"), box=box.SIMPLE, pad_edge=False)
+    for method in listed:
+        paper = f"{method.paper} A reconstruction." if method.reconstruction else method.paper
+        table.add_row(method.name, paper, method.negatives, "\n".join(method.recipes))
     Console(highlight=False).print(table)
     print("next: lookalike pretrain FOLDER --method NAME, or the settings: lookalike recipes")

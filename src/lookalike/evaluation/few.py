@@ -57,9 +57,8 @@ def nearest_mean(
     unit_ND, labels_N = normalize(train_rows.double(), dim=1), train_labels.to(train_rows.device)
     counts_C = labels_N.bincount(minlength=classes)
     sums_CD = unit_ND.new_zeros(classes, unit_ND.shape[1]).index_add_(0, labels_N, unit_ND)
-    similarity_MC = (
-        normalize(test_rows.double(), dim=1) @ normalize(sums_CD, dim=1).T
-    )  # a mean points where its sum does
+    mean_CD = normalize(sums_CD, dim=1)  # a mean points where its sum does
+    similarity_MC = normalize(test_rows.double(), dim=1) @ mean_CD.T
     similarity_MC[:, counts_C == 0] = -torch.inf
     return Answers(hits=(similarity_MC.argmax(1).cpu() == test_labels.cpu()), n_train=len(train_labels))
 

@@ -1,4 +1,4 @@
-"""The softmax over trainable class weights, one class per row: loss, both gradients and hardest classes, by tiles.
+"""The softmax over trainable class weights, one class per row: loss and both gradients, by tiles.
 
     s_ij = x_i . u_j / t          u_j = w_j / |w_j|                                         logits of N classes
     loss_i = logsumexp_j s_ij - sum_j y_ij s_ij                                             y_ij targets, sum 1

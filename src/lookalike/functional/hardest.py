@@ -6,6 +6,7 @@ from torch import Tensor
 
 from lookalike.functional.classes import tiles
 from lookalike.functional.collectives import Group, gather_rows, rank, world
+from lookalike.functional.neighbors import Nearest, nearer
 
 BLOCK, TILE = 512, 1024  # classes that look, and classes that are looked at, at once: a tile of cosines is 2 MiB
 
@@ -31,24 +32,22 @@ def hardest_classes(
         block_bD = torch.nn.functional.normalize(weights_nD[start : start + BLOCK], dim=1)
         block_BD = gather_rows(block_bD, group) if sharded else block_bD
         first = start * ranks  # the number of the block's first class, over all ranks
-        values_Bk, index_Bk = _nearest(block_BD, weights_nD, k, first, ranks, own)
+        near = _nearest(block_BD, weights_nD, k, first, ranks, own)
         if ranks > 1:
-            values, index = (gather_rows(x, group).unflatten(0, (-1, ranks)).flatten(1) for x in (values_Bk, index_Bk))
-            index_Bk = index.gather(1, values.topk(k, dim=1).indices)
-        found[start : start + BLOCK] = index_Bk[own::ranks]
+            cosines, numbers = (gather_rows(x, group).unflatten(0, (-1, ranks)).flatten(1) for x in near)
+            near = Nearest(cosines, numbers.gather(1, cosines.topk(k, dim=1).indices))
+        found[start : start + BLOCK] = near.rows[own::ranks]
     return found
 
 
-def _nearest(block_BD: Tensor, weights_nD: Tensor, k: int, first: int, ranks: int, own: int) -> tuple[Tensor, Tensor]:
+def _nearest(block_BD: Tensor, weights_nD: Tensor, k: int, first: int, ranks: int, own: int) -> Nearest:
     """The k largest cosines with own classes, and the numbers of these; -inf and 0 where there are fewer."""
-    best_Bk = block_BD.new_full((len(block_BD), k), -torch.inf)
-    index_Bk = torch.zeros(best_Bk.shape, dtype=torch.int64, device=block_BD.device)
+    none_Bk = block_BD.new_full((len(block_BD), k), -torch.inf)
+    best = Nearest(none_Bk, torch.zeros_like(none_Bk, dtype=torch.int64))
     itself_B1 = torch.arange(first, first + len(block_BD), device=block_BD.device)[:, None]
     for start, _, unit_TD, _ in tiles(weights_nD, None, TILE):
         number_T = torch.arange(start, start + len(unit_TD), device=block_BD.device) * ranks + own
         cosines_BT = (block_BD @ unit_TD.T).masked_fill_(number_T == itself_B1, -torch.inf)
         top = cosines_BT.topk(min(k, len(unit_TD)), dim=1)
-        joined = torch.cat([best_Bk, top.values], 1).topk(k, dim=1)
-        index_Bk = torch.cat([index_Bk, number_T[top.indices]], 1).gather(1, joined.indices)
-        best_Bk = joined.values
-    return best_Bk, index_Bk
+        best = nearer(best, Nearest(top.values, number_T[top.indices]), k)
+    return best

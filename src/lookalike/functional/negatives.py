@@ -18,7 +18,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from lookalike.functional.collectives import Group, gather_rows, global_mean, rank, world
+from lookalike.functional.collectives import Group, gather_rows, global_mean
+from lookalike.functional.in_batch import positions
 from lookalike.functional.similarity import unit
 
 WayReduction: TypeAlias = Literal["mean", "sum"]
@@ -102,7 +103,7 @@ def _views(z1_bD: Tensor, z2_bD: Tensor, temperature: float, group: Group) -> Vi
         images = len(z_ND) // 2
         if images < 2:
             raise ValueError("a single image has no negatives: use a larger batch")
-        own_b = torch.arange(len(z1_bD), device=z1_bD.device) * world(group) + rank(group)
+        own_b = positions(z1_bD, group)
         positive_b = (z1_bD * z2_bD).sum(1) / temperature
         negatives = _LogSum.apply(torch.cat([z1_bD, z2_bD]), z_ND, own_b.repeat(2), temperature)
     return Views(positive_b.repeat(2), negatives, 2 * images - 2)

@@ -42,13 +42,13 @@ def nearest_keys(
                 similarity_BT.masked_fill_(mask[:, part], -torch.inf)
             top = similarity_BT.topk(min(k, similarity_BT.shape[1]), dim=1)
             found = Nearest(top.values, top.indices + start)
-            best = found if best is None else _nearer(best, found, k)
+            best = found if best is None else nearer(best, found, k)
     assert best is not None
     return best
 
 
-def _nearer(one: Nearest, other: Nearest, k: int) -> Nearest:
-    """The k best of both."""
+def nearer(one: Nearest, other: Nearest, k: int) -> Nearest:
+    """The k nearest of both, for the same queries."""
     similarity, rows = (torch.cat(pair, 1) for pair in zip(one, other, strict=True))
     top = similarity.topk(min(k, similarity.shape[1]), dim=1)
     return Nearest(top.values, rows.gather(1, top.indices))

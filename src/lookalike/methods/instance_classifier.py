@@ -15,7 +15,6 @@ K, the input of the raw features and their length are our choice.
 b samples, V views of each, D embedding, N images.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -38,6 +37,7 @@ class InstanceClassifier(Method):
     """
 
     negatives = "one class per image"
+    reconstruction = "a reconstruction: the paper's text was out of reach (docs/methods/instance_classifier.md)"
 
     def __init__(
         self,
@@ -88,9 +88,6 @@ class InstanceClassifier(Method):
             self.classes.update(
                 kept["x"], kept["log_sum"], target, temperature=self.temperature, rate=progress.rate
             )  # all processes have all views: none needs the gradient of another one's weights
-
-    def uniform(self, rows: int) -> float:
-        return math.log(self.classes.size)  # whatever the target: its sum is 1
 
     def exports(self) -> Mapping[str, nn.Module]:
         return {"encoder": self.encoder}

@@ -52,7 +52,6 @@ class Redraw(Protocol):
     """What the data layer puts behind `Batch.again` and `Batch.reserve`."""
 
     def again(self, batch: "Batch", attempt: int) -> "Batch": ...
-
     def reserve(self, batch: "Batch", offset: int) -> "Batch": ...
 
 
@@ -116,6 +115,7 @@ class Method(nn.Module, ABC):
 
     negatives: ClassVar[str] = "none"  # what the loss pushes away from, for the list of methods
     unlabeled: ClassVar[str] = ""  # said at the start of a run without labels, by a method that learns from them
+    reconstruction: ClassVar[str] = ""  # said at the start of a run, where no source says all of how it is done
 
     @abstractmethod
     def plan(self, epochs: float) -> Sequence[Phase]:

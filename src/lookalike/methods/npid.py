@@ -69,9 +69,8 @@ class NPID(Method):
     def enter(self, phase: Phase, corpus: Corpus) -> None:
         size, dim = self.bank.rows().shape
         generator = corpus.generator("bank")
-        rows = (2 * torch.rand(size, dim, generator=generator) - 1) * math.sqrt(
-            3 / dim
-        )  # official code: length about 1
+        spread = math.sqrt(3 / dim)  # rows of a length of about 1: official code
+        rows = (2 * torch.rand(size, dim, generator=generator) - 1) * spread
         self.bank.fill([(torch.arange(size), rows)])
 
     def forward(self, batch: Batch) -> Step:

@@ -13,7 +13,6 @@ feel momentum and decay, which is made up for exactly when their turn comes.
 b samples, V crops of each, D embedding, N images.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -31,7 +30,7 @@ class PIC(Method):
     window, shift: images in a window and between windows (None: whole epochs in random order); order says whether the
     window slides over the data set, as the paper has it, or as the released sampler moves it (functional.order).
     recent: how many of the most recently visited images alone take part (the paper's negative sampling), None for all;
-    the classes are then built with sampled=True. large_crops: views that move the weights; small_crops: that do not.
+    the classes are then built with sampled=True. large_views: views that move the weights; small_views: that do not.
     """
 
     negatives = "one class per image"
@@ -47,14 +46,14 @@ class PIC(Method):
         shift: int = 16384,
         order: Sliding = "sliding",
         recent: int | None = None,
-        large_crops: Sequence[str] = ("large/1",),
-        small_crops: Sequence[str] = (),
+        large_views: Sequence[str] = ("large/1",),
+        small_views: Sequence[str] = (),
     ) -> None:
         super().__init__()
         if recent is not None and classes.skipped is None:
             raise ValueError(f"{recent} recent classes are to take part: build the classes with sampled=True")
         self.encoder, self.projector, self.classes = encoder, projector, classes
-        self.temperature, self.large, self.small = temperature, tuple(large_crops), tuple(small_crops)
+        self.temperature, self.large, self.small = temperature, tuple(large_views), tuple(small_views)
         self.order = Shuffle() if window is None else Window(size=window, shift=shift, mode=order)
         visited = {"class": Column(dtype=torch.int64)}
         self.visited = None if recent is None else Queue(recent, columns=visited, init="empty")
@@ -100,9 +99,6 @@ class PIC(Method):
         )
         if self.visited is not None:
             self.visited.push(**{"class": kept["class"]})  # after the update: both sweeps see the same classes
-
-    def uniform(self, rows: int) -> float:
-        return math.log(self.classes.size if self.visited is None else rows + self.visited.filled)
 
     def exports(self) -> Mapping[str, nn.Module]:
         return {"encoder": self.encoder}

@@ -43,6 +43,7 @@ class ReLICv2(Method):
     """
 
     negatives = "a few other images of the batch"
+    reconstruction = "a reconstruction: the authors released the evaluation alone (docs/methods/relicv2.md)"
 
     def __init__(
         self,

@@ -33,7 +33,7 @@ class SupCon(Method):
     """
 
     negatives = "images of other classes in the batch"
-    unlabeled = "without --labels every image is a class of its own: supcon learns as simclr does"
+    unlabeled = "without --labels every image is a class of its own, and the loss is that of simclr"
 
     def __init__(
         self,
