@@ -41,6 +41,13 @@ def test_help_waits_for_no_torch():
 def test_an_unknown_verb_has_a_nearest_one():
     assert mistake("pretran", "x") == "there is no verb 'pretran'; the nearest is 'pretrain', all: lookalike --help"
     assert "nearest is 'evaluate'" in mistake("eval")
+    assert "nearest is 'report'" in mistake("REPORT")
+
+
+def test_misuse_names_the_help_of_the_verb():
+    assert mistake("views") == "missing argument 'DATA': see lookalike views --help"
+    assert mistake("embed", "run", "photos") == "missing option '--out': see lookalike embed --help"
+    assert mistake("--wrong").endswith(": see lookalike --help")
 
 
 def test_methods_are_listed_with_paper_negatives_and_recipes():
