@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,18 @@ def test_every_protocol_equals_the_probe_on_features_extracted_here(own_run, lab
     assert ranked.value == pytest.approx(found.mean_precision)
     assert ranked.found["recall@5"] == found.recall[5]
     assert fit(train, train_labels, 2, one.found["penalty"]).predict(test).eq(test_labels).double().mean() == one.value
+
+
+def test_a_share_of_less_than_one_label_is_said_to_be_more(own_run, labelled):
+    per_class = Counter(open_labelled(labelled).train.labels.tolist())
+    assert set(per_class.values()) <= set(range(5, 50))  # 1 % is less than half a label, 10 % is not
+    said = lookalike("evaluate", own_run, "--data", labelled, "--protocol", "few", "--no-references")
+    assert said.code == 0, said.err
+    notes = [line for line in (said.out + said.err).splitlines() if "keeps one label" in line]
+    least, total, kept = min(per_class.values()), sum(per_class.values()), len(per_class)
+    assert notes == [
+        f"few 1 %: a class of {least} images keeps one label, which is more: {kept} of {total} labels are used"
+    ]
 
 
 def test_the_card_says_whether_it_was_worth_it_and_what_it_cost(own_run, labelled):

@@ -86,10 +86,11 @@ def test_runs_that_cannot_be_exported(finished, unfinished, own_run):
 def test_targets_that_do_not_exist(finished):
     text = mistake("export", finished, "--to", "onx", "--out", "a.onnx")
     assert text.startswith("there is no export to 'onx'; the nearest is 'onnx', all: safetensors, timm, torch")
+    assert "the nearest is 'onnx'" in mistake("export", finished, "--to", "ONNX")
     text = mistake("export", finished, "--to", "torchvision", "--out", "a.safetensors")
     assert text.startswith("torchvision builds no resnet18_quarter with these names of weights: use --to timm")
     text = mistake("export", finished, "--to", "torch", "--pixels", "int8", "--out", "a.pt2")
-    assert text == "pixels are uint8 or float, and 'int8' was asked for"
+    assert text == "there are no pixels 'int8': give uint8, or float in [0, 1]"
     assert "missing option" in mistake("export", finished)
 
 
@@ -104,7 +105,7 @@ def test_places_that_cannot_be_written(exported, finished, own_run, disk_is_read
     text = mistake("export", finished, "--to", "timm", "--out", "a.bin")
     assert text.startswith("--out a.bin does not end in .safetensors, as files for timm do")
     text = mistake("export", own_run, "--to", "timm", "--out", own_run / "encoder.safetensors", "--force")
-    assert "would lie among the files of the run itself" in text
+    assert "would lie among the files of the run itself: omit --out" in text
     text = mistake("export", finished, "--to", "timm", "--out", out, "--force")
     assert "Read-only file system; write to another folder" in text
     assert out.read_bytes() == before

@@ -41,6 +41,13 @@ def test_help_waits_for_no_torch():
 def test_an_unknown_verb_has_a_nearest_one():
     assert mistake("pretran", "x") == "there is no verb 'pretran'; the nearest is 'pretrain', all: lookalike --help"
     assert "nearest is 'evaluate'" in mistake("eval")
+    assert "nearest is 'report'" in mistake("REPORT")
+
+
+def test_misuse_names_the_help_of_the_verb():
+    assert mistake("views") == "missing argument 'DATA': see lookalike views --help"
+    assert mistake("embed", "run", "photos") == "missing option '--out': see lookalike embed --help"
+    assert mistake("--wrong").endswith(": see lookalike --help")
 
 
 def test_methods_are_listed_with_paper_negatives_and_recipes():
@@ -48,6 +55,7 @@ def test_methods_are_listed_with_paper_negatives_and_recipes():
     assert said.code == 0
     assert all(name in said.out for name in METHODS)
     facts = {method.name: method for method in list_methods()}
+    assert all(recipe in said.out for method in facts.values() for recipe in method.recipes)  # not cut off
     assert facts["byol"].negatives == "none"
     assert facts["simclr"].negatives == "other images of the batch"
     assert facts["moco"].negatives == facts["sce"].negatives == "queue of earlier images"

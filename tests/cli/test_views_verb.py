@@ -50,6 +50,14 @@ def test_the_rule_picks_the_recipe_where_none_is_named(photos) -> None:
     assert said.code == 0, said.err
 
 
+def test_one_image_can_be_looked_at(tmp_path) -> None:
+    write_images(tmp_path / "lone", 1, 0)
+    for options in (("--method", "byol"), TINY):
+        said = lookalike("views", "lone", *options, "--out", "lone.png")
+        assert said.code == 0, said.err
+    assert "one image is not enough" in mistake("pretrain", "lone", "--method", "byol")
+
+
 def test_unreadable_images_are_passed_over(tmp_path) -> None:
     images = write_images(tmp_path / "images", 6)
     for number in (0, 2):

@@ -110,7 +110,22 @@ def test_what_a_probe_cannot_use(tmp_path):
     draw(tmp_path / "v", "train/a/1.png", "test/a/2.png")
     assert "at least two classes" in sentence(labelled, tmp_path / "v")
     assert "too few to split by name" in sentence(labelled, draw(tmp_path / "w", "a/1.png", "b/1.png"))
-    assert "does not exist" in sentence(labelled, tmp_path / "gone")
+    assert f"{tmp_path}/gone does not exist: give a folder with train/CLASS/" in sentence(labelled, tmp_path / "gone")
+    table = tmp_path / "labels.csv"
+    table.write_text("1.png,a\n")
+    assert f"{table} is a file: give a folder with train/CLASS/" in sentence(labelled, table)
+
+
+def test_a_split_that_leaves_one_class_to_train_is_too_few_images(tmp_path):
+    names = [f"{c}/{i}.png" for c in ("a", "b") for i in range(60)]
+    of_b = next(name for name in names if name.startswith("b") and in_test(name))
+    of_a = next(name for name in names if name.startswith("a") and not in_test(name))
+    said = sentence(labelled, draw(tmp_path / "two", of_a, of_b))
+    assert f"the 2 images of {tmp_path}/two are too few to split by name" in said
+    one = draw(tmp_path / "one", *[f"a/{i}.png" for i in range(60)])
+    assert sentence(labelled, one) == "all 60 images have the label a: at least two classes are needed"
+    lone = Folder(draw(tmp_path / "lone", "a/1.png"))
+    assert sentence(labels, lone, "folders").startswith("the only image has the label a")
 
 
 def test_one_folder_is_split_by_the_hash_of_the_name(tmp_path):

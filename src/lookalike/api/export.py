@@ -133,7 +133,7 @@ def _demand_known(to: str, pixels: str, push: str | None) -> None:
         near = nearest(to, TARGETS)
         raise ValueError(f"there is no export to {to!r}; the nearest is {near!r}, all: {', '.join(TARGETS)}")
     if pixels not in PIXELS:
-        raise ValueError(f"pixels are uint8 or float, and {pixels!r} was asked for")
+        raise ValueError(f"there are no pixels {pixels!r}: give uint8, or float in [0, 1]")
     if push is not None:
         demand_hub(push)
 
@@ -149,9 +149,7 @@ def _place(folder: RunFolder, to: str, role: str, out: str | PathLike[str] | Non
     if not path.parent.is_dir():
         raise ValueError(f"there is no folder {path.parent} for --out {path}: make it, or choose another")
     if path.parent.resolve() == folder.path.resolve():
-        raise ValueError(
-            f"{path} would lie among the files of the run itself: leave --out out, or choose another folder"
-        )
+        raise ValueError(f"{path} would lie among the files of the run itself: omit --out, or choose another folder")
     return path
 
 

@@ -101,9 +101,14 @@ def resume(
 
 
 def chosen(
-    data: Any, method: str | None, recipe: str | None, overrides: Sequence[str], quiet: bool = True
+    data: Any,
+    method: str | None,
+    recipe: str | None,
+    overrides: Sequence[str],
+    quiet: bool = True,
+    least: int = 2,
 ) -> tuple[Recipe, Images, list[str]]:
-    """The recipe, by name or by the rule; the images; what to say about the choice."""
+    """The recipe, by name or by the rule; the images, `least` or more; what to say about the choice."""
     overrides = listed(overrides)
     if recipe is not None:
         settled = load(recipe, overrides)
@@ -111,10 +116,12 @@ def chosen(
             raise ValueError(
                 f"the recipe {recipe} is for {method_name(settled)}, not {method}: leave one of the two out"
             )
-        return settled, _several(opened(data, settled.data, _line(None, quiet))), [f"recipe {recipe}"]
-    source = _several(opened_early(data, overrides, _line(None, quiet)))
+        return settled, _several(opened(data, settled.data, _line(None, quiet)), least), [f"recipe {recipe}"]
+    source = _several(opened_early(data, overrides, _line(None, quiet)), least)
     device = next((o.partition("=")[2] for o in overrides if o.startswith("runtime.device=")), "auto")
-    choice = choose(method, side=median_side(source), images=len(source), device=pick(device).type, given=overrides)
+    choice = choose(
+        method, side=median_side(source), images=max(2, len(source)), device=pick(device).type, given=overrides
+    )
     settled = load(choice.recipe, (*choice.overrides, *overrides))
     if settled.data.channels != source.channels:
         source = opened(data, settled.data, _line(None, quiet))
@@ -142,8 +149,8 @@ def _left_out(source: Images) -> list[str]:
     return [f"other files are left out: {kinds}"] if kinds else []
 
 
-def _several(source: Images) -> Images:
-    if len(source) < 2:
+def _several(source: Images, least: int) -> Images:
+    if len(source) < least:
         raise ValueError("one image is not enough to learn what makes images alike: give at least 2, better thousands")
     return source
 

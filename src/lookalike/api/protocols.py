@@ -143,8 +143,20 @@ def few_scores(exam: Exam) -> list[Score]:
             spread = float(torch.tensor([draw.accuracy for draw in draws]).std())
             settings: Values = {"share": share, "draws": DRAWS, "label_seeds": f"{SEED} to {SEED + DRAWS - 1}"}
             n_train = draws[0].n_train
+            exam.say(_at_least_one(train_labels, share, n_train))
             scores.append(exam.card("few", each_M, n_train=n_train, settings=settings, found={"spread": spread}))
     return scores
+
+
+def _at_least_one(labels_N: Tensor, share: float, kept: int) -> str:
+    """Says that a class is too small for its share of the labels, "" if none is."""
+    least = int(labels_N.unique(return_counts=True)[1].min())
+    if round(share * least) > 0:
+        return ""
+    return (
+        f"few {100 * share:g} %: a class of {least:,} images keeps one label, which is more: "
+        f"{kept:,} of {len(labels_N):,} labels are used"
+    )
 
 
 def retrieval_scores(exam: Exam) -> list[Score]:

@@ -71,7 +71,7 @@ def views(
         raise ValueError(f"--out {place} is no picture: name a file that ends in {', '.join(KINDS)}")
     if images < 1:
         raise ValueError(f"a sheet of {images} images is empty: ask for 1 or more")
-    settled, source, _ = chosen(data, method, recipe, [overrides] if isinstance(overrides, str) else overrides)
+    settled, source, _ = chosen(data, method, recipe, overrides, least=1)
     drawing = painted(sheet(source, settled, images))
     with replacing(place) as temporary:
         drawing.save(temporary, format=Image.registered_extensions()[place.suffix.lower()])

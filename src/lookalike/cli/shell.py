@@ -79,7 +79,7 @@ def called(words: list[str]) -> int:
     """Calls the verb. Raises what the verb raises, and ValueError for an unknown one."""
     verb = next((word for word in words if not word.startswith("-")), None)
     if verb is not None and verb not in VERBS:
-        near = get_close_matches(verb, VERBS, n=1, cutoff=0)[0]
+        near = get_close_matches(verb.lower(), VERBS, n=1, cutoff=0)[0]
         raise ValueError(f"there is no verb {verb!r}; the nearest is {near!r}, all: lookalike --help")
     code = get_command(application())(args=words, prog_name="lookalike", standalone_mode=False)
     return code if isinstance(code, int) else 0  # an int: of typer.Exit
@@ -137,7 +137,8 @@ def _of_training(error: Exception) -> tuple[int | None, str]:
 
 def _of_usage(error: Any) -> str:
     text = error.format_message().rstrip(".")
-    return f"{text[:1].lower()}{text[1:]}: see lookalike --help, or lookalike VERB --help"
+    where = error.ctx.command_path if error.ctx is not None else "lookalike VERB"
+    return f"{text[:1].lower()}{text[1:]}: see {where} --help"
 
 
 def _of_system(error: OSError) -> str:

@@ -70,9 +70,15 @@ def labelled(path: str | os.PathLike[str], *, channels: int = 3, test_share: flo
     the 8-byte BLAKE2b digest of its name (relative, with /), as a big-endian fraction of 2**64, is below `test_share`:
     the choice depends on the name alone, so that new images move no other.
 
-    Raises ValueError for images outside class folders, a class to test but not to train, or fewer than two classes.
+    Raises ValueError for what is no folder, images outside class folders, a class to test but not to train, fewer than
+    two classes, or too few images to split.
     """
     root = os.fspath(path)
+    if not os.path.isdir(root):
+        fault = "is a file" if os.path.exists(root) else "does not exist"
+        raise ValueError(
+            f"{shown(root)} {fault}: give a folder with train/CLASS/ and test/CLASS/, or a folder for each class"
+        )
     halves = [os.path.join(root, half) for half in ("train", "test")]
     there = [os.path.isdir(half) for half in halves]
     if any(there) and not all(there):
@@ -84,11 +90,11 @@ def labelled(path: str | os.PathLike[str], *, channels: int = 3, test_share: flo
         train, test = (Folder(half, channels=channels) for half in halves)
         return _joined(train, train.names, test, test.names, channels, by_name=False)
     folder = Folder(root, channels=channels)
-    _from_folders(folder.names)  # counts all images without a class, not those of one half
+    _classes(_from_folders(folder.names))  # counts all images and classes, not those of one half
     chosen = [in_test(name, test_share) for name in folder.names]
     train_names = [name for name, test in zip(folder.names, chosen, strict=True) if not test]
     test_names = [name for name, test in zip(folder.names, chosen, strict=True) if test]
-    if not train_names or not test_names:
+    if not test_names or len({name.partition("/")[0] for name in train_names}) < 2:
         raise ValueError(
             f"the {len(folder)} images of {shown(root)} are too few to split by name: add images, "
             "or make the folders train/ and test/"
@@ -174,7 +180,8 @@ def _classes(found: Sequence[str]) -> tuple[str, ...]:
     classes = sorted(set(found))
     if len(classes) < 2:
         raise ValueError(
-            f"all {len(found):,} images have the label {shown(classes[0])}: at least two classes are needed"
+            f"{'the only image has' if len(found) == 1 else f'all {len(found):,} images have'} the label "
+            f"{shown(classes[0])}: at least two classes are needed"
         )
     return tuple(sorted(classes, key=int) if all(name.isdecimal() for name in classes) else classes)
 

@@ -29,7 +29,8 @@ def nearest(word: str, words: Iterable[str]) -> str:
 
 
 def likeness(one: str, other: str) -> float:
-    return difflib.SequenceMatcher(None, one[:LENGTH], other).ratio()
+    """From 0 to 1, whatever the case of the letters."""
+    return difflib.SequenceMatcher(None, one[:LENGTH].lower(), other.lower()).ratio()
 
 
 def shown(value: object) -> str:
