@@ -11,7 +11,7 @@ def methods() -> None:
 
     listed = list_methods()
     names = Column("method", min_width=max(len(method.name) for method in listed))
-    table = Table(names, "paper", "negatives", Column("recipes", overflow="fold"), box=box.SIMPLE, pad_edge=False)
+    table = Table(names, "paper", "negatives", Column("recipes", no_wrap=True), box=box.SIMPLE, pad_edge=False)
     for method in listed:
         paper = f"{method.paper} A reconstruction." if method.reconstruction else method.paper
         table.add_row(method.name, paper, method.negatives, "\n".join(method.recipes))
