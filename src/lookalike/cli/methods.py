@@ -10,8 +10,8 @@ def methods() -> None:
     from lookalike.api import list_methods
 
     listed = list_methods()
-    names = Column("method", min_width=max(len(method.name) for method in listed))
-    table = Table(names, "paper", "negatives", Column("recipes", no_wrap=True), box=box.SIMPLE, pad_edge=False)
+    names, settings = (Column(header, no_wrap=True) for header in ("method", "recipes"))
+    table = Table(names, "paper", "negatives", settings, box=box.SIMPLE, pad_edge=False)
     for method in listed:
         paper = f"{method.paper} A reconstruction." if method.reconstruction else method.paper
         table.add_row(method.name, paper, method.negatives, "\n".join(method.recipes))
