@@ -130,7 +130,7 @@ def test_recent_images_alone_take_part() -> None:
 
 
 def test_sampling_needs_classes_that_keep_account() -> None:
-    with pytest.raises(ValueError, match="build the classes with sampled=True"):
+    with pytest.raises(ValueError, match=r"4 recent classes .*method\.classes\.sampled=true"):
         pic(torch.randn(9, 4, dtype=F64), recent=4)
 
 
