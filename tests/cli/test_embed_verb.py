@@ -45,7 +45,10 @@ def test_a_parquet_file_holds_the_rows_of_a_plain_loop(finished, photos):
     names, rows = plain(finished, photos)
     assert table["id"].to_pylist() == names
     assert np.allclose(np.array(table["embedding"].to_pylist()), rows, atol=1e-5)
-    assert said.out == "64 rows of 128 numbers in photos.parquet, 0 images skipped\n"
+    assert said.out == (
+        "64 rows of 128 numbers in photos.parquet, 0 images skipped\n"
+        'next, in Python: pyarrow.parquet.read_table("photos.parquet")\n'
+    )
     assert [path.name for path in Path().iterdir()] == ["photos.parquet"]
 
 

@@ -32,3 +32,5 @@ def embed(
     done = embed(run, data, out=out, role=role, batch=batch, device=device, max_bad=max_bad, quiet=False)
     if rank() == 0 and done.rows:
         print(f"{done.rows:,} rows of {done.dim} numbers in {done.path}, {len(done.skipped):,} images skipped")
+        read = "pyarrow.parquet.read_table" if done.path.suffix == ".parquet" else "numpy.load"
+        print(f'next, in Python: {read}("{done.path}")')
