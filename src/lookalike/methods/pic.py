@@ -51,7 +51,10 @@ class PIC(Method):
     ) -> None:
         super().__init__()
         if recent is not None and classes.skipped is None:
-            raise ValueError(f"{recent} recent classes are to take part: build the classes with sampled=True")
+            raise ValueError(
+                f"{recent} recent classes are to take part, and classes are not sampled: build them with sampled=True "
+                "(in a recipe method.classes.sampled=true), or leave recent at None"
+            )
         self.encoder, self.projector, self.classes = encoder, projector, classes
         self.temperature, self.large, self.small = temperature, tuple(large_views), tuple(small_views)
         self.order = Shuffle() if window is None else Window(size=window, shift=shift, mode=order)
