@@ -122,4 +122,4 @@ def test_an_unknown_protocol_or_device(own_run, labelled):
 
 def test_data_that_are_not_named(own_run):
     assert mistake("evaluate", own_run).startswith("missing option '--data'")
-    assert "none/ does not exist" in mistake("evaluate", own_run, "--data", "none")
+    assert "none does not exist" in mistake("evaluate", own_run, "--data", "none")
