@@ -6,6 +6,7 @@ import jaxtyping
 import pytest
 import torch
 
+from functional.joined import demand_joined
 from lookalike.functional import barlow_twins, cross_correlation, spread
 from lookalike.functional.collectives import rank, world
 
@@ -157,9 +158,4 @@ def on_a_rank(z1_BD: torch.Tensor, z2_BD: torch.Tensor) -> list[torch.Tensor]:
 @pytest.mark.parametrize(("processes", "batch"), [(2, 6), (2, 7), (3, 7)])
 def test_several_processes_equal_the_joined_batch(processes: int, batch: int, gloo) -> None:
     """Gradients averaged as DDP does, cross-rank terms included."""
-    pair = rows(batch), rows(batch)
-    loss, *slopes = on_a_rank(*pair)
-    for r, (found, *others) in enumerate(gloo.run(processes, on_a_rank, *pair)):
-        torch.testing.assert_close(found, loss, rtol=0, atol=1e-12)
-        for slope, whole in zip(others, slopes, strict=True):
-            torch.testing.assert_close(slope / processes, whole[r::processes], rtol=0, atol=1e-12)
+    demand_joined(gloo, processes, on_a_rank, rows(batch), rows(batch))

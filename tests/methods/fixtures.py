@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from lookalike.functional import random
 from lookalike.functional.schedules import Clock
-from lookalike.methods.method import Batch, Progress
+from lookalike.methods.method import Batch, Method, Progress
 from lookalike.modules import Queue
 
 QUERY = torch.tensor([[0.6, 0.8]], dtype=torch.float64)
@@ -64,3 +64,15 @@ def queue_of(rows: Tensor) -> Queue:
     queue = Queue(len(rows), rows.shape[1]).double()
     queue.push(rows)
     return queue
+
+
+def demand_order_of_updates(method: Method) -> None:
+    """With momentum 0.99: the momentum encoder moves before the step, the queue after it, forward moves nothing."""
+    with torch.no_grad():
+        method.encoder.weight.zero_()
+    method.before_update(progress())
+    torch.testing.assert_close(method.momentum_encoder.copies[0].weight, 0.99 * torch.eye(2, dtype=torch.float64))
+    step = method(batch({"strong": QUERY, "weak": KEY}))
+    assert torch.equal(method.queue.rows(), MEMORY)
+    method.after_update(progress(updated=True), step.keep)
+    assert torch.equal(method.queue.rows(), torch.cat([KEY, MEMORY[1:]]))

@@ -10,7 +10,7 @@ from lookalike.functional import byol_distance
 from lookalike.functional.schedules import Constant
 from lookalike.methods.ascl import ASCL
 from lookalike.methods.moco import MoCo
-from methods.fixtures import KEY, MEMORY, QUERY, batch, identity, keyed, progress, queue_of
+from methods.fixtures import KEY, MEMORY, QUERY, batch, demand_order_of_updates, identity, keyed, progress, queue_of
 
 SETTINGS = {"temperature": 0.5, "momentum_temperature": 0.25}
 
@@ -74,15 +74,7 @@ def test_the_form_of_byol_is_byol_without_neighbors_and_more_with_them() -> None
 
 
 def test_the_momentum_encoder_moves_before_the_step_and_the_queue_after_it() -> None:
-    method = ascl(momentum=Constant(0.99))
-    with torch.no_grad():
-        method.encoder.weight.zero_()
-    method.before_update(progress())
-    torch.testing.assert_close(method.momentum_encoder.copies[0].weight, 0.99 * torch.eye(2, dtype=torch.float64))
-    step = method(batch({"strong": QUERY, "weak": KEY}))
-    assert torch.equal(method.queue.rows(), MEMORY)  # forward changes no state
-    method.after_update(progress(updated=True), step.keep)
-    assert torch.equal(method.queue.rows(), torch.cat([KEY, MEMORY[1:]]))
+    demand_order_of_updates(ascl(momentum=Constant(0.99)))
 
 
 @pytest.mark.parametrize("form", ["moco", "byol"])

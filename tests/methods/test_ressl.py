@@ -11,7 +11,7 @@ from lookalike.functional.schedules import Constant
 from lookalike.methods.moco import MoCo
 from lookalike.methods.ressl import ReSSL
 from lookalike.methods.sce import SCE
-from methods.fixtures import KEY, MEMORY, QUERY, batch, identity, keyed, progress, queue_of
+from methods.fixtures import KEY, MEMORY, QUERY, batch, demand_order_of_updates, identity, keyed, progress, queue_of
 
 SETTINGS = {"temperature": 0.5, "momentum_temperature": 0.25}
 CROPS = tuple(f"strong/{number}" for number in range(1, 6))
@@ -110,15 +110,7 @@ def test_many_crops_are_the_mean_over_crops() -> None:
 
 
 def test_the_momentum_encoder_moves_before_the_step_and_the_queue_after_it() -> None:
-    method = ressl(momentum=Constant(0.99))
-    with torch.no_grad():
-        method.encoder.weight.zero_()
-    method.before_update(progress())
-    torch.testing.assert_close(method.momentum_encoder.copies[0].weight, 0.99 * torch.eye(2, dtype=torch.float64))
-    step = method(batch({"strong": QUERY, "weak": KEY}))
-    assert torch.equal(method.queue.rows(), MEMORY)  # forward changes no state
-    method.after_update(progress(updated=True), step.keep)
-    assert torch.equal(method.queue.rows(), torch.cat([KEY, MEMORY[1:]]))
+    demand_order_of_updates(ressl(momentum=Constant(0.99)))
 
 
 def test_no_gradient_reaches_keys_or_queue() -> None:

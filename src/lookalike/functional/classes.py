@@ -35,6 +35,7 @@ from torch import Tensor
 from lookalike.functional.collectives import Group, all_sum, gather_rows, global_mean, rank, world
 from lookalike.functional.known_gradient import known_gradient
 from lookalike.functional.shards import join
+from lookalike.functional.similarity import demand_temperature
 from lookalike.functional.sweep import Swept
 
 PAIRS = 4096  # entries of the targets whose class weights are read at once
@@ -261,7 +262,6 @@ def _scratch(x_BD: Tensor) -> Tensor:
 
 
 def _check(temperature: float, target: ClassTarget) -> None:
-    if not temperature > 0:
-        raise ValueError(f"the temperature is {temperature}: give a number above 0")
+    demand_temperature(temperature)
     if not 0 <= target.smoothing < 1:
         raise ValueError(f"smoothing is {target.smoothing}: give the other classes' share of the target, from 0 to 1")

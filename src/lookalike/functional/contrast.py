@@ -46,6 +46,7 @@ from torch import Tensor
 from lookalike.functional.collectives import Group, global_mean
 from lookalike.functional.known_gradient import known_gradient
 from lookalike.functional.shards import rows_of_shards, sweep_shards
+from lookalike.functional.similarity import demand_temperature
 from lookalike.functional.sweep import Backend, Swept, merge, sweep
 
 Reduction: TypeAlias = Literal["mean", "none"]
@@ -105,7 +106,7 @@ def soft_contrast(
 
     Raises ValueError for a temperature <= 0, an unknown option, or where a part is missing that `mix` needs.
     """
-    _check_temperature(temperature)
+    demand_temperature(temperature)
     _check_parts(positive, teacher, teacher_temperature, mix, mask_positive, positive_in_denominator, target)
     with torch.no_grad(), torch.autocast(q_BD.device.type, enabled=False):
         u_BD = _wide(q_BD) / temperature
@@ -130,7 +131,7 @@ def relations(
 
     The same as mix=0 with this teacher, made once for several calls. Raises ValueError for a temperature <= 0.
     """
-    _check_temperature(temperature)
+    demand_temperature(temperature)
     with torch.autocast(teacher_BD.device.type, enabled=False):
         t_BD = _wide(teacher_BD) / temperature
         return _relations(t_BD, sweep(t_BD, keys_ND, backend=backend), 1.0, beside_zero=False)
@@ -153,7 +154,7 @@ def contrast(
     The N-way classification of QK Iteration, against a bank of the whole data set.
     Raises ValueError for a temperature <= 0, or if `mask` hides a positive.
     """
-    _check_temperature(temperature)
+    demand_temperature(temperature)
     if mask is not None and bool(mask.gather(1, index[:, None]).any()):
         raise ValueError("the mask hides the positive of a row: leave mask[i, index[i]] false")
     with torch.no_grad(), torch.autocast(q_BD.device.type, enabled=False):
@@ -235,11 +236,6 @@ def _result(
     return Contrast(loss, entropy.detach(), confidence.detach())
 
 
-def _check_temperature(temperature: float) -> None:
-    if not temperature > 0:
-        raise ValueError(f"the temperature is {temperature}: give a number above 0")
-
-
 def _check_parts(
     positive: Tensor | None,
     teacher: Tensor | None,
@@ -262,4 +258,4 @@ def _check_parts(
     if mix < 1 and (teacher is None or teacher_temperature is None):
         raise ValueError(f"mix is {mix}, below 1: give teacher and teacher_temperature, or mix=1")
     if teacher_temperature is not None:
-        _check_temperature(teacher_temperature)
+        demand_temperature(teacher_temperature)

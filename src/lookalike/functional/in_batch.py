@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from lookalike.functional.collectives import Group, gather_rows, mean_of_sum, rank, world
-from lookalike.functional.similarity import unit
+from lookalike.functional.similarity import demand_temperature, unit
 
 Reduction: TypeAlias = Literal["mean", "tf_sum"]
 Pulls: TypeAlias = Callable[[Tensor, Tensor, slice], tuple[Tensor, Tensor]]
@@ -94,8 +94,7 @@ def summed(q_bD: Tensor, keys_ND: Tensor, pulls: Pulls, temperature: float) -> T
 
     pulls(q / t of a chunk, keys, the chunk's rows) gives each row's loss, and its derivative by the logits.
     """
-    if not temperature > 0:
-        raise ValueError(f"the temperature is {temperature}: give a number above 0")
+    demand_temperature(temperature)
     wide = torch.float64 if q_bD.dtype == torch.float64 else torch.float32
     with torch.autocast(q_bD.device.type, enabled=False):
         return _Summed.apply(q_bD.to(wide), keys_ND.to(wide), pulls, temperature)

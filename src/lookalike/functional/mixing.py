@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from lookalike.functional.neighbors import nearest_keys
-from lookalike.functional.similarity import unit
+from lookalike.functional.similarity import demand_temperature, unit
 from lookalike.functional.sweep import Swept
 
 SCRATCH = 2**26  # bytes of the mixed negatives that exist at a time
@@ -36,8 +36,7 @@ def mixed_negatives(
     j, and a, or twice b. hardest is H; of fewer keys all are taken. Keys that are true in `mask` are not mixed.
     Raises ValueError for a temperature <= 0.
     """
-    if not temperature > 0:
-        raise ValueError(f"the temperature is {temperature}: give a number above 0")
+    demand_temperature(temperature)
     wide = torch.float64 if q_BD.dtype == torch.float64 else torch.float32
     with torch.autocast(q_BD.device.type, enabled=False):
         q_BD, chances_BS3 = q_BD.detach().to(wide), chances_BS3.to(wide)

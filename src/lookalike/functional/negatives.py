@@ -20,7 +20,7 @@ from torch.autograd.function import once_differentiable
 
 from lookalike.functional.collectives import Group, gather_rows, global_mean
 from lookalike.functional.in_batch import positions
-from lookalike.functional.similarity import unit
+from lookalike.functional.similarity import demand_temperature, unit
 
 WayReduction: TypeAlias = Literal["mean", "sum"]
 SCRATCH = 2**24  # bytes of one chunk of logits
@@ -94,8 +94,7 @@ def debiased(
 
 
 def _views(z1_bD: Tensor, z2_bD: Tensor, temperature: float, group: Group) -> Views:
-    if not temperature > 0:
-        raise ValueError(f"the temperature is {temperature}: give a number above 0")
+    demand_temperature(temperature)
     wide = torch.float64 if z1_bD.dtype == torch.float64 else torch.float32
     with torch.autocast(z1_bD.device.type, enabled=False):
         z1_bD, z2_bD = unit(z1_bD.to(wide)), unit(z2_bD.to(wide))

@@ -22,7 +22,7 @@ from lookalike.functional.collectives import Group, gather_rows, global_mean
 from lookalike.functional.contrast import Target
 from lookalike.functional.in_batch import positions
 from lookalike.functional.neighbors import nearest_keys
-from lookalike.functional.similarity import unit
+from lookalike.functional.similarity import demand_temperature, unit
 from lookalike.functional.sweep import sweep
 
 Rule: TypeAlias = Literal["soft", "hard", "adaptive"]
@@ -50,8 +50,7 @@ def relabeled(
     Entries that are true in `mask` are no keys for a row. With a single key there is no confidence: c is 0.
     Raises ValueError for a temperature <= 0.
     """
-    if not temperature > 0:
-        raise ValueError(f"the temperature is {temperature}: give a number above 0")
+    demand_temperature(temperature)
     wide = torch.float64 if teacher_BD.dtype == torch.float64 else torch.float32
     with torch.autocast(teacher_BD.device.type, enabled=False):
         t_BD = teacher_BD.to(wide) / temperature

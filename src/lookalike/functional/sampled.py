@@ -22,6 +22,7 @@ from torch.nn.functional import logsigmoid, softplus
 
 from lookalike.functional.collectives import Group, global_mean
 from lookalike.functional.known_gradient import known_gradient
+from lookalike.functional.similarity import demand_temperature
 
 Judge: TypeAlias = Callable[[Tensor], tuple[Tensor, Tensor]]  # logits of own and drawn rows -> losses, slopes
 SCRATCH = 2**26  # bytes of the rows that are gathered at a time
@@ -98,8 +99,7 @@ def _judged(
     q_bD: Tensor, bank_ND: Tensor, index_b: Tensor, drawn_bK: Tensor, temperature: float, judge: Judge
 ) -> Tensor:
     """A loss of each query's logits, with its gradient by the query."""
-    if not temperature > 0:
-        raise ValueError(f"the temperature is {temperature}: give a number above 0")
+    demand_temperature(temperature)
     rows_bK = torch.cat([index_b[:, None], drawn_bK], 1)
     with torch.no_grad(), torch.autocast(q_bD.device.type, enabled=False):
         u_bD = q_bD.to(torch.float64 if q_bD.dtype == torch.float64 else torch.float32) / temperature

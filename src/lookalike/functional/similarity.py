@@ -1,4 +1,4 @@
-"""Unit rows, cosines between rows, and the distance that BYOL minimizes."""
+"""Unit rows, cosines between rows, the temperature that divides them, and the distance that BYOL minimizes."""
 
 import torch
 from jaxtyping import Float
@@ -32,3 +32,9 @@ def byol_distance(prediction_BD: Float[Tensor, "B D"], target_BD: Float[Tensor, 
     `collectives.global_mean` of them.
     """
     return (unit(prediction_BD) - unit(target_BD.detach())).square().sum(-1)
+
+
+def demand_temperature(temperature: float) -> None:
+    """Raises ValueError for a temperature that is not above 0, NaN included."""
+    if not temperature > 0:
+        raise ValueError(f"the temperature is {temperature}: give a number above 0")
