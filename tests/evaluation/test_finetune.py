@@ -24,11 +24,8 @@ def views(epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         yield index, X[index] + 0.1 * epoch
 
 
-def test_batches() -> list[tuple[Tensor, Tensor]]:
+def central_views() -> list[tuple[Tensor, Tensor]]:
     return [(index, TEST[index]) for index in torch.arange(M).split(64)]
-
-
-test_batches.__test__ = False
 
 
 def linear_net() -> nn.Sequential:
@@ -77,7 +74,7 @@ def test_equals_arithmetic_by_hand(name):
     net, course = linear_net(), COURSES[name]
     named = by_hand(net, course, seed=4)
     assert len(set(named.tolist())) == C
-    result = finetune(net, views, Y, test_batches(), TRUTH, course=course, seed=4)
+    result = finetune(net, views, Y, central_views(), TRUTH, course=course, seed=4)
     assert result.hits.tolist() == (named == TRUTH.numpy()).tolist()
     assert (result.n_train, result.n_test) == (N, M)
 
