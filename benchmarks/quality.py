@@ -1,24 +1,27 @@
 """The small bench: every method with one encoder and budget; rate by held-out k-NN, then seeds, k-NN on the test set.
 
-    python benchmarks/quality.py IMAGES OUT [--methods simclr,byol]
+    python benchmarks/quality.py IMAGES OUT [--methods simclr,byol] [--rates 0.003,0.002] [--seeds 0] [--result methods]
 
 IMAGES holds train/<class>/*.jpg with at least 11,000 images and test/<class>/*.jpg with 10,000. Each run is a process
-of its own through the shell verbs; what is in OUT is not run again: the bench may be stopped and taken up at any time.
-Writes benchmarks/results/quality-<date>.json: one entry per run, and a summary per method.
+of its own through the shell verbs; what is in OUT is not run again: the bench may be stopped and taken up at any time,
+and fewer rates or seeds than bench.toml names may be asked for: the result file says which were tried. Writes
+benchmarks/results/quality-<date>.json, or another name with --result: one entry per run, and a summary per method.
 """
 
 import argparse
 import contextlib
 import json
-import resource
+import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 import tomllib
 from datetime import date
 from pathlib import Path
 
+from lookalike.recipes import METHODS
 from machine import facts
 
 HERE = Path(__file__).parent
@@ -46,13 +49,17 @@ def link(files: list[Path], folder: Path) -> None:
             (folder / file.name).symlink_to(file.resolve())
 
 
-def shell(*words: str) -> str:
-    """Runs lookalike with these words; its standard output."""
+def shell(*words: str) -> int:
+    """Runs lookalike with these words; the most memory it held, in megabytes."""
     command = [sys.executable, "-m", "lookalike", *words]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr}")
-    return done.stdout
+    with tempfile.TemporaryFile("w+") as said:
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            said.seek(0)
+            raise SystemExit(f"{' '.join(command)} failed:\n{said.read()}")
+    return usage.ru_maxrss // 1024
 
 
 def once(method: str, rate: float, seed: int, out: Path) -> dict:
@@ -64,7 +71,8 @@ def once(method: str, rate: float, seed: int, out: Path) -> dict:
     start = time.perf_counter()
     resume = ["--resume", str(folder)] if (folder / "recipe.yaml").exists() else []
     fresh = [str(out / "train"), "--recipe", f"{method}_bench", "--out", str(folder), "--seed", str(seed)]
-    shell("pretrain", *(resume or [*fresh, f"optimizer.rate={rate:g}"]))
+    fresh += ["--labels", "folders"] if METHODS[method].unlabeled else []  # SupCon alone learns from them
+    megabytes = shell("pretrain", *(resume or [*fresh, f"optimizer.rate={rate:g}"]))
     seconds = time.perf_counter() - start
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     speeds = [row["images_per_second"] for row in rows if "images_per_second" in row]
@@ -76,7 +84,7 @@ def once(method: str, rate: float, seed: int, out: Path) -> dict:
         "seconds": round(seconds, 1) if not resume else None,
         "images_per_second": round(statistics.median(speeds), 1),
         "data_wait": round(statistics.mean(row["wait"] for row in rows if "wait" in row), 4),
-        "peak_megabytes": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024,
+        "peak_megabytes": megabytes,
         "loss": next(row["loss"] for row in reversed(rows) if "loss" in row),
         "health": {name: health[-1][name] for name in ("spread", "rank", "cosine")} if health else None,
         "held_out": scores(folder, out / "probe", references=False)["trained"],
@@ -89,8 +97,9 @@ def once(method: str, rate: float, seed: int, out: Path) -> dict:
 
 
 def scores(folder: Path, data: Path, references: bool) -> dict:
-    """The scores of a run on labelled images, by the verb."""
-    shell("evaluate", str(folder), "--data", str(data), *([] if references else ["--no-references"]))
+    """The scores of a run on labelled images, by the verb: k-NN; with references the linear probe too."""
+    words = ["--protocol", "knn,linear"] if references else ["--no-references"]
+    shell("evaluate", str(folder), "--data", str(data), *words)
     return json.loads((folder / "evaluation.json").read_text())[-1]["scores"]
 
 
@@ -98,32 +107,34 @@ def final(run: dict, out: Path) -> dict:
     """The test-set scores of a run, once."""
     folder = out / "runs" / f"{run['method']}-{run['rate']:g}-{run['seed']}"
     entry = folder / "final.json"
-    if not entry.exists():
+    if not entry.exists() or "linear" not in entry.read_text():
         entry.write_text(json.dumps(scores(folder, out / "final", references=True), indent=1))
     return json.loads(entry.read_text())
 
 
+def title(score: dict) -> str:
+    """A score's protocol in a word: k=20, linear."""
+    return f"k={score['k']}" if score["name"] == "knn" else score["name"]
+
+
 def summary(finals: list[dict], model: str) -> dict[str, dict[str, float]]:
-    """Mean and standard deviation over seeds of each protocol's k-NN."""
+    """Mean and standard deviation over seeds of k-NN for each k, and of the linear probe."""
     result = {}
     for place in range(len(finals[0][model])):
         values = [100 * scored[model][place]["value"] for scored in finals]
         spread = round(statistics.stdev(values), 2) if len(values) > 1 else None
-        result[f"k={finals[0][model][place]['k']}"] = {
-            "mean": round(statistics.mean(values), 2),
-            "sd": spread,
-        }
+        result[title(finals[0][model][place])] = {"mean": round(statistics.mean(values), 2), "sd": spread}
     return result
 
 
-def bench(method: str, out: Path) -> dict:
-    trials = [once(method, rate, 0, out) for rate in BENCH["bench"]["rates"]]
+def bench(method: str, rates: list[float], seeds: list[int], out: Path) -> dict:
+    trials = [once(method, rate, 0, out) for rate in rates]
     rate = max(trials, key=lambda trial: trial["held_out"][0]["value"])["rate"]
-    runs = [once(method, rate, seed, out) for seed in BENCH["bench"]["seeds"]]
+    runs = [once(method, rate, seed, out) for seed in seeds]
     finals = [final(run, out) for run in runs]
     models = {model: summary(finals, model) for model in ("trained", "random weights", "raw pixels")}
     for run, scored in zip(runs, finals, strict=True):
-        run["test"] = {model: {f"k={one['k']}": one["value"] for one in found} for model, found in scored.items()}
+        run["test"] = {model: {title(one): one["value"] for one in found} for model, found in scored.items()}
     for run in runs + trials:
         manifest = out / "runs" / f"{run['method']}-{run['rate']:g}-{run['seed']}" / "manifest.json"
         run["revision"] = json.loads(manifest.read_text())["git"]
@@ -135,9 +146,13 @@ def main() -> None:
     parser.add_argument("images", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--methods", default=",".join(BENCH["methods"]["names"]))
+    parser.add_argument("--rates", default=",".join(map(str, BENCH["bench"]["rates"])))
+    parser.add_argument("--seeds", default=",".join(map(str, BENCH["bench"]["seeds"])))
+    parser.add_argument("--result", default="quality")
     asked = parser.parse_args()
+    rates, seeds = [float(rate) for rate in asked.rates.split(",")], [int(seed) for seed in asked.seeds.split(",")]
     split(asked.images, asked.out)
-    results = HERE / "results" / f"quality-{date.today()}.json"
+    results = HERE / "results" / f"{asked.result}-{date.today()}.json"
     done: dict = {
         "machine": facts(),
         "command": "python benchmarks/quality.py IMAGES OUT",
@@ -145,7 +160,7 @@ def main() -> None:
     }
     done |= {"bench": BENCH, "methods": {}}
     for method in asked.methods.split(","):
-        found = bench(method, asked.out)
+        found = bench(method, rates, seeds, asked.out)
         earlier = json.loads(results.read_text())["methods"] if results.exists() else {}  # of a bench that runs beside
         results.write_text(json.dumps({**done, "methods": {**earlier, method: found}}, indent=1) + "\n")
         print(method, "rate", found["rate"], json.dumps(found["test"]), flush=True)

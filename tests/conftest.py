@@ -18,6 +18,15 @@ torch.set_num_threads(1)  # the tensors of tests are small: threads would only w
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
+MOST_WORKERS = 8  # each loads torch, and may start four processes of its own
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """As many as there are cores for the whole suite; none where paths are named, which is quicker to begin."""
+    whole = config.args_source != pytest.Config.ArgsSource.ARGS
+    return min(os.cpu_count() or 1, MOST_WORKERS) if whole else 0
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Folder with cifar10_jpeg.npz, photos.zip and clips.zip; the test is skipped where it is absent."""
