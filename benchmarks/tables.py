@@ -1,12 +1,22 @@
-"""The table of the small bench in README, from its result file: python benchmarks/tables.py [FILE]"""
+"""The tables of README, from their result files: python benchmarks/tables.py [quality|probes|methods]"""
 
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results"
 NAMES = {"simclr": "SimCLR", "moco": "MoCo v2", "byol": "BYOL", "sce": "SCE"}
+REFERENCES = ("random weights", "raw pixels")
 COLUMNS = ("k=200", "k=20")
+PROBES = {  # the score's name in the file: the head of its column
+    "linear": "linear",
+    "few 1% of labels": "1 % of labels",
+    "few 10% of labels": "10 % of labels",
+    "finetune": "fine-tuned",
+    "mAP": "mAP",
+    "recall@1": "recall@1",
+}
 
 
 def table(path: Path) -> list[str]:
@@ -16,19 +26,29 @@ def table(path: Path) -> list[str]:
     for method, name in NAMES.items():
         if method in methods:
             found = methods[method]
-            lines.append(f"| {name} | {found['rate']:g} | {' | '.join(cells(found['test']['trained']))} |")
+            lines.append(f"| {name} | {found['rate']:g} | {' | '.join(cells(found['test']['trained'], COLUMNS))} |")
     (first, *_) = methods.values()
-    for name in ("random weights", "raw pixels"):
-        lines.append(f"| {name} | | {' | '.join(cells(first['test'][name]))} |")
+    for name in REFERENCES:
+        lines.append(f"| {name} | | {' | '.join(cells(first['test'][name], COLUMNS))} |")
     return lines
 
 
-def cells(scores: dict[str, dict[str, float]]) -> list[str]:
-    """Mean ± deviation, or the number alone where nothing is random."""
-    rows = [scores[column] for column in COLUMNS]
-    return [f"{row['mean']:.1f} ± {row['sd']:.1f}" if row["sd"] else f"{row['mean']:.1f}" for row in rows]
+def probes(path: Path) -> list[str]:
+    """Lines of Markdown: the probes of the same encoders and references."""
+    scores = json.loads(path.read_text())["scores"]
+    lines = [f"| | {' | '.join(PROBES.values())} |", "|---|" + "---|" * len(PROBES)]
+    for key, name in (NAMES | dict(zip(REFERENCES, REFERENCES, strict=True))).items():
+        lines.append(f"| {name} | {' | '.join(cells(scores[key], PROBES))} |")
+    return lines
+
+
+def cells(scores: dict[str, dict[str, float]], columns: Iterable[str]) -> list[str]:
+    """Mean ± deviation, or the number alone where nothing is random; empty where a probe does not apply."""
+    rows = [scores.get(column) for column in columns]
+    return ["" if row is None else f"{row['mean']:.1f}" + (f" ± {row['sd']:.1f}" if row["sd"] else "") for row in rows]
 
 
 if __name__ == "__main__":
-    newest = max(RESULTS.glob("quality-*.json"))
-    print("\n".join(table(Path(sys.argv[1]) if len(sys.argv) > 1 else newest)))
+    kind = sys.argv[1] if len(sys.argv) > 1 else "quality"
+    newest = max(RESULTS.glob(f"{kind}-2*.json"))
+    print("\n".join({"quality": table, "probes": probes}[kind](newest)))

@@ -57,7 +57,7 @@ def test_every_kind_of_item_gives_the_same_pixels(item):
 
 
 @pytest.mark.parametrize(
-    "item", [PIXELS[..., 0], PIXELS[..., :1], PLANES[0], PLANES[:1], Image.fromarray(PIXELS[..., 0])], ids=str
+    "item", [PIXELS[..., 0], PIXELS[..., :1], PLANES[0], PLANES[:1], Image.fromarray(PIXELS[..., 0])]
 )
 def test_gray_items(item):
     assert (Wrapped([item]).read(0) == PLANES[:1]).all()
