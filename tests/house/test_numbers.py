@@ -10,7 +10,7 @@ from sources import REPOSITORY
 from lookalike.recipes.load import header
 
 sys.path.insert(0, str(REPOSITORY / "benchmarks"))
-from tables import NAMES, table
+from tables import NAMES, REFERENCES, probes, table
 
 
 def test_the_table_of_the_readme_is_that_of_its_result_file():
@@ -19,6 +19,18 @@ def test_the_table_of_the_readme_is_that_of_its_result_file():
     lines = table(REPOSITORY / "benchmarks" / "results" / name)
     assert "\n".join(lines) in readme
     assert len(lines) == 2 + len(NAMES) + 2
+
+
+def test_the_probes_of_the_readme_are_those_of_their_result_file():
+    readme = (REPOSITORY / "README.md").read_text()
+    (name,) = set(re.findall(r"benchmarks/results/(probes-[\d-]+\.json)", readme))
+    file = REPOSITORY / "benchmarks" / "results" / name
+    lines = probes(file)
+    assert "\n".join(lines) in readme
+    assert len(lines) == 2 + len(NAMES) + len(REFERENCES)
+    checks = [run["checks"] for runs in json.loads(file.read_text())["runs"].values() for run in runs]
+    assert max(abs(check["linear less scikit-learn"]) for check in checks) < 0.035
+    assert "within 0.03 points of scikit-learn" in readme
 
 
 @pytest.mark.parametrize("method", NAMES)
