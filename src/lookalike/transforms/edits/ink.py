@@ -167,7 +167,7 @@ INK = (
         {
             "size": steps(0.07, 0.09, 0.11, 0.13, 0.15),
             "lines": steps(1, 2, 3, 4, 5),
-            "opacity": between(0.7, 1),
+            "opacity": between(0.7, 1.0),
             "color": either(*INKS),
             "seed": seed,
         },
@@ -185,7 +185,7 @@ INK = (
         {
             "opacity": steps(0.2, 0.3, 0.4, 0.5, 0.6),
             "color": either("#ffffff", "#000000"),
-            "degrees": between(0, 45),
+            "degrees": between(0.0, 45.0),
             "seed": seed,
         },
         "opacity",

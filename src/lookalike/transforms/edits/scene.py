@@ -40,8 +40,8 @@ def blend(image: Image.Image, others: Others, share: float) -> Image.Image:
 
 def filled(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     """The largest central box of the shape of `size`, at that size."""
-    scale = min(image.width / size[0], image.height / size[1])
-    width, height = size[0] * scale, size[1] * scale
+    width = min(image.width, image.height * size[0] / size[1])
+    height = min(image.height, image.width * size[1] / size[0])
     left, top = (image.width - width) / 2, (image.height - height) / 2
     return image.resize(size, Image.Resampling.BILINEAR, (left, top, left + width, top + height))
 
@@ -70,7 +70,7 @@ SCENE = (
     Family(
         "collage",
         collage,
-        {"columns": steps(2, 3, 2, 3, 3), "rows": steps(1, 1, 2, 2, 3), "place": between(0, 0.9999)},
+        {"columns": steps(2, 3, 2, 3, 3), "rows": steps(1, 1, 2, 2, 3), "place": between(0.0, 0.9999)},
         "pictures beside one another",
         3,
     ),

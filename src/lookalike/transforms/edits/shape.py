@@ -115,7 +115,7 @@ def _homography(places: list[tuple[float, float]], sources: list[tuple[int, int]
     return np.linalg.solve(np.array(rows, float), np.array(values, float)).tolist()
 
 
-ANYWHERE: dict[str, Rule] = {"across": between(0, 1), "down": between(0, 1)}
+ANYWHERE: dict[str, Rule] = {"across": between(0.0, 1.0), "down": between(0.0, 1.0)}
 ALONG, FILL = either("width", "height"), either(*FILLS)
 TRIMMED: Rule = steps(1.0, 0.9, 0.8, 0.7, 0.6)  # turned and mirrored copies are often trimmed too
 SHAPE = (
@@ -123,7 +123,7 @@ SHAPE = (
     Family(
         "strip",
         strip,
-        {"share": steps(0.9, 0.8, 0.65, 0.5, 0.35), "along": ALONG, "at": between(0, 1)},
+        {"share": steps(0.9, 0.8, 0.65, 0.5, 0.35), "along": ALONG, "at": between(0.0, 1.0)},
         "share of one side left",
     ),
     Family(
@@ -136,7 +136,7 @@ SHAPE = (
         "border", border, {"share": steps(0.04, 0.08, 0.14, 0.22, 0.32), "color": FILL}, "border by the shorter side"
     ),
     Family("shrink", shrink, {"scale": steps(0.7, 0.5, 0.35, 0.25, 0.125)}, "scale, down and up again"),
-    Family("rotate", rotate, {"degrees": signed(5, 10, 20, 30, 45), "color": FILL}, "degrees, either way"),
+    Family("rotate", rotate, {"degrees": signed(5.0, 10.0, 20.0, 30.0, 45.0), "color": FILL}, "degrees, either way"),
     Family(
         "turn",
         turn,

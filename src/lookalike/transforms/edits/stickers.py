@@ -68,11 +68,11 @@ def _heart(pen: Pen) -> None:
 
 
 def _star(pen: Pen) -> None:
-    pen.polygon(_spikes(5, 122, 50), fill="#ffd60a", outline="#b8860b", width=6)
+    pen.polygon(_spikes(5, 122.0, 50.0), fill="#ffd60a", outline="#b8860b", width=6)
 
 
 def _sun(pen: Pen) -> None:
-    pen.polygon(_spikes(12, 124, 88), fill="#ff9f1c")
+    pen.polygon(_spikes(12, 124.0, 88.0), fill="#ff9f1c")
     pen.ellipse((58, 58, 198, 198), fill="#ffd166")
 
 
