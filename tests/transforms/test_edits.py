@@ -1,7 +1,9 @@
 """Families of edits: what each does exactly, that it grows with its strength, and what may be drawn."""
 
 import json
+import re
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,7 +25,7 @@ from lookalike.transforms.edits import (
     drawn,
     edited,
 )
-from lookalike.transforms.edits.family import seed, steps
+from lookalike.transforms.edits.family import Steps, seed, steps
 from lookalike.transforms.edits.scene import filled
 
 BOXES = ("crop", "strip", "turn", "flip")  # what is left of the picture says how strong they are
@@ -91,7 +93,7 @@ def test_less_of_the_picture_is_left_with_the_strength(name) -> None:
     assert areas[0] > 1.5 * areas[4]
 
 
-@pytest.mark.parametrize(("strength", "area"), zip(STRENGTHS, (0.9, 0.7, 0.5, 0.3, 0.15), strict=True))
+@pytest.mark.parametrize(("strength", "area"), list(enumerate((0.9, 0.7, 0.5, 0.3, 0.15), start=1)))
 def test_a_crop_keeps_its_share_and_its_pixels(strength, area) -> None:
     image = picture(1, (200, 150))
     edit = drawn("crop", strength, numbers(3))
@@ -258,12 +260,26 @@ def test_six_families_are_held_out() -> None:
     assert not set(HELD_OUT) & set(TRAINED)
 
 
+def test_the_page_lists_families_and_strengths_as_they_are() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "edits.md").read_text()
+    rows = re.findall(r"^\| `(\w+)`( \(held out\))? \| [^|]+ \| ([^|]+) \|$", page, re.MULTILINE)
+    listed = {
+        name: (bool(held_out), steps.split(", ")) for name, held_out, steps in rows if len(steps.split(", ")) == 5
+    }
+    told = {}
+    for name, family in FAMILIES.items():
+        graded = [rule.values for rule in family.settings.values() if isinstance(rule, Steps)]
+        graded = graded or [[drawn("rotate", strength, [0.0] * NUMBERS).settings["degrees"] for strength in STRENGTHS]]
+        told[name] = name in HELD_OUT, [" x ".join(f"{value:g}" for value in row) for row in zip(*graded, strict=True)]
+    assert listed == told
+
+
 def test_mistakes_are_sentences() -> None:
     with pytest.raises(ValueError, match="there is no edit 'crops' of strength 1"):
         drawn("crops", 1, numbers(0))
     with pytest.raises(ValueError, match="there is no edit 'crop' of strength 6"):
         drawn("crop", 6, numbers(0))
     with pytest.raises(ValueError, match="draw 7 numbers, 6 is the most"):
-        Family("many", apply, {str(n): seed for n in range(7)}, "nothing")
+        Family("many", apply, {str(n): seed for n in range(7)})
     with pytest.raises(ValueError, match="a setting has 5 steps"):
         steps(1, 2)

@@ -71,29 +71,23 @@ COLOR = (
             "factor": steps(1.2, 1.5, 1.8, 2.2, 2.8),
             "direction": EITHER_WAY,
         },
-        "factor of brightness, contrast or gamma",
     ),
     Family(
         "tint",
         tint,
         {"kind": either("hue", "saturation"), "amount": steps(0.15, 0.3, 0.5, 0.7, 0.95), "direction": EITHER_WAY},
-        "hue by so much of half the circle, or saturation",
     ),
-    Family(
-        "gray", gray, {"share": steps(0.3, 0.5, 0.7, 0.85, 1.0), "tone": either("gray", "sepia")}, "share of the gray"
-    ),
-    Family("invert", invert, {"threshold": steps(224, 192, 144, 80, 0)}, "levels inverted from"),
-    Family("posterize", posterize, {"colors": steps(32, 16, 8, 4, 2)}, "colors left"),
+    Family("gray", gray, {"share": steps(0.3, 0.5, 0.7, 0.85, 1.0), "tone": either("gray", "sepia")}),
+    Family("invert", invert, {"threshold": steps(224, 192, 144, 80, 0)}),
+    Family("posterize", posterize, {"colors": steps(32, 16, 8, 4, 2)}),
     Family(
         "channels",
         channels,
         {"order": either("RBG", "GRB", "BGR", "GBR", "BRG"), "share": steps(0.2, 0.4, 0.6, 0.8, 1.0)},
-        "share of the picture with other channels",
     ),
     Family(
         "enhance",
         enhance,
         {"kind": either("sharpen", "equalize"), "amount": steps(0.2, 0.4, 0.6, 0.8, 1.0)},
-        "amount of sharpening, or of even histograms",
     ),
 )

@@ -60,7 +60,7 @@ def seed(strength: int, u: float) -> int:
 
 @dataclass(frozen=True)
 class Family:
-    """One kind of edit. says: what grows with the strength, in words.
+    """One kind of edit.
 
     change: (picture, settings by name) -> the edited picture, RGB, of any size; with `others` other pictures as second
     argument where that is not 0. settings: name -> rule; a rule that is not Steps takes a uniform number.
@@ -70,7 +70,6 @@ class Family:
     name: str
     change: Callable[..., Image.Image]
     settings: Mapping[str, Rule]
-    says: str
     others: int = 0
 
     def __post_init__(self) -> None:

@@ -171,13 +171,11 @@ INK = (
             "color": either(*INKS),
             "seed": seed,
         },
-        "height of a line by the shorter side, one to five lines",
     ),
     Family(
         "stickers",
         stickers,
         {"count": steps(1, 2, 3, 4, 5), "size": steps(0.18, 0.22, 0.27, 0.32, 0.38), "seed": seed},
-        "stickers, growing",
     ),
     Family(
         "watermark",
@@ -188,7 +186,6 @@ INK = (
             "degrees": between(0.0, 45.0),
             "seed": seed,
         },
-        "opacity",
     ),
     Family(
         "caption",
@@ -199,7 +196,6 @@ INK = (
             "dark": either("dark", "light"),
             "seed": seed,
         },
-        "height of the bands by the picture's",
     ),
     Family(
         "cutout",
@@ -210,12 +206,10 @@ INK = (
             "color": either(*INKS),
             "seed": seed,
         },
-        "share of the area covered",
     ),
     Family(
         "screenshot",
         screenshot,
         {"share": steps(0.85, 0.7, 0.58, 0.48, 0.4), "kind": either("phone", "browser", "post"), "seed": seed},
-        "share of the screen",
     ),
 )

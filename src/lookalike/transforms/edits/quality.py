@@ -75,20 +75,17 @@ QUALITY = (
         "jpeg",
         jpeg,
         {"quality": steps(50, 20, 10, 5, 3), "generations": steps(1, 2, 3, 4, 5)},
-        "quality, saved once to five times",
     ),
-    Family("webp", webp, {"quality": steps(50, 25, 10, 5, 0)}, "quality"),
+    Family("webp", webp, {"quality": steps(50, 25, 10, 5, 0)}),
     Family(
         "blur",
         blur,
         {"kind": either("gauss", "box", "sideways", "upwards"), "share": steps(0.008, 0.016, 0.026, 0.04, 0.06)},
-        "radius by the shorter side",
     ),
     Family(
         "noise",
         noise,
         {"kind": either("gauss", "grain", "salt"), "level": steps(0.03, 0.06, 0.11, 0.18, 0.28), "seed": seed},
-        "deviation by white, or share of dead pixels",
     ),
-    Family("pixelate", pixelate, {"across": steps(64, 44, 30, 20, 12)}, "squares along the shorter side"),
+    Family("pixelate", pixelate, {"across": steps(64, 44, 30, 20, 12)}),
 )

@@ -63,18 +63,13 @@ def _pasted(below: Image.Image, above: Image.Image, area: float, across: float, 
 
 
 SCENE = (
-    Family("overlay", overlay, {"area": steps(0.8, 0.6, 0.45, 0.3, 0.2)} | ANYWHERE, "share of the other picture", 1),
-    Family(
-        "inset", inset, {"area": steps(0.1, 0.2, 0.32, 0.45, 0.6)} | ANYWHERE, "share of the other picture on it", 1
-    ),
+    Family("overlay", overlay, {"area": steps(0.8, 0.6, 0.45, 0.3, 0.2)} | ANYWHERE, 1),
+    Family("inset", inset, {"area": steps(0.1, 0.2, 0.32, 0.45, 0.6)} | ANYWHERE, 1),
     Family(
         "collage",
         collage,
         {"columns": steps(2, 3, 2, 3, 3), "rows": steps(1, 1, 2, 2, 3), "place": between(0.0, 0.9999)},
-        "pictures beside one another",
         3,
     ),
-    Family(
-        "blend", blend, {"share": steps(0.15, 0.25, 0.35, 0.45, 0.55)}, "share of the other picture in each pixel", 1
-    ),
+    Family("blend", blend, {"share": steps(0.15, 0.25, 0.35, 0.45, 0.55)}, 1),
 )

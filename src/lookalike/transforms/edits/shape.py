@@ -119,41 +119,34 @@ ANYWHERE: dict[str, Rule] = {"across": between(0.0, 1.0), "down": between(0.0, 1
 ALONG, FILL = either("width", "height"), either(*FILLS)
 TRIMMED: Rule = steps(1.0, 0.9, 0.8, 0.7, 0.6)  # turned and mirrored copies are often trimmed too
 SHAPE = (
-    Family("crop", crop, {"area": steps(0.9, 0.7, 0.5, 0.3, 0.15)} | ANYWHERE, "share of the area left"),
+    Family("crop", crop, {"area": steps(0.9, 0.7, 0.5, 0.3, 0.15)} | ANYWHERE),
     Family(
         "strip",
         strip,
         {"share": steps(0.9, 0.8, 0.65, 0.5, 0.35), "along": ALONG, "at": between(0.0, 1.0)},
-        "share of one side left",
     ),
     Family(
         "letterbox",
         letterbox,
         {"share": steps(0.1, 0.2, 0.3, 0.4, 0.5), "along": ALONG, "color": FILL},
-        "share of the bars",
     ),
-    Family(
-        "border", border, {"share": steps(0.04, 0.08, 0.14, 0.22, 0.32), "color": FILL}, "border by the shorter side"
-    ),
-    Family("shrink", shrink, {"scale": steps(0.7, 0.5, 0.35, 0.25, 0.125)}, "scale, down and up again"),
-    Family("rotate", rotate, {"degrees": signed(5.0, 10.0, 20.0, 30.0, 45.0), "color": FILL}, "degrees, either way"),
+    Family("border", border, {"share": steps(0.04, 0.08, 0.14, 0.22, 0.32), "color": FILL}),
+    Family("shrink", shrink, {"scale": steps(0.7, 0.5, 0.35, 0.25, 0.125)}),
+    Family("rotate", rotate, {"degrees": signed(5.0, 10.0, 20.0, 30.0, 45.0), "color": FILL}),
     Family(
         "turn",
         turn,
         {"degrees": either(90, 180, 270), "area": TRIMMED} | ANYWHERE,
-        "share of the area left, quarter turns",
     ),
     Family(
         "flip",
         flip,
         {"direction": either("sideways", "upside down"), "area": TRIMMED} | ANYWHERE,
-        "share of the area left, mirrored",
     ),
     Family(
         "perspective",
         perspective,
         {"reach": steps(0.05, 0.1, 0.16, 0.23, 0.3), "seed": seed, "color": FILL},
-        "corners inwards by so much of the sides",
     ),
-    Family("shuffle", shuffle, {"tiles": steps(2, 3, 4, 5, 6), "seed": seed}, "tiles along each side"),
+    Family("shuffle", shuffle, {"tiles": steps(2, 3, 4, 5, 6), "seed": seed}),
 )
