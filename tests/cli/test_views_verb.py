@@ -1,10 +1,13 @@
 """lookalike views: the sheet shows what training sees, before there is any."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from command import TINY, lookalike, mistake, write_images
 from PIL import Image
 
+from lookalike.api.sources import Others
 from lookalike.api.views_sheet import sheet
 from lookalike.data import open_source
 from lookalike.methods.method import Phase
@@ -94,3 +97,30 @@ def test_words_for_chains() -> None:
         "crop of 8.6 to 42.9 % to 96 px, flip 50 %, jitter 0.4/0.4/0.2/0.1 80 %, gray 20 %, "
         "blur of sigma 0.1 to 2 50 %, solarize 20 %"
     )
+
+
+def test_copies_take_their_other_images_from_the_folder(photos, tmp_path) -> None:
+    said = lookalike(
+        "views", photos, *TINY, "views.kind=copy_edits", "views.names=[view/1,view/2]", "--out", "copies.png"
+    )
+    assert said.code == 0, said.err
+    recipe, source = load(TINY[1], ["views.kind=copy_edits", "views.names=[view/1,view/2]"]), open_source(photos)
+    views = build_views(recipe, Others(source))
+    stream = Streams(source=source, views=views, batch=16, seed=recipe.seed)
+    (first,) = timeline([Phase(name="a", epochs=1.0, trains=(), reads=("view/1",))], size=64, batch=16)
+    whole = stream.part(first, 0, 0)
+    shares = [replace(stream, rank=rank, world=2).part(first, 0, 0) for rank in (0, 1)]
+    for rank, share in enumerate(shares):
+        assert torch.equal(share.views["view/1"], whole.views["view/1"][rank::2])  # no matter what else is in the batch
+    plain = replace(stream, views=build_views(recipe)).part(first, 0, 0)
+    assert not torch.equal(plain.views["view/1"], whole.views["view/1"])
+
+
+def test_another_image_is_one_of_the_source_or_none(tmp_path) -> None:
+    images = write_images(tmp_path / "images", 4)
+    (images / "002.png").write_bytes(b"no image")
+    source = open_source(images)
+    others = Others(source)
+    assert torch.equal(others(0.0), source.read(0))
+    assert torch.equal(others(0.9999), source.read(3))
+    assert others(0.6) is None

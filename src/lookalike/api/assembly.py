@@ -9,6 +9,7 @@ import torch
 
 from lookalike.api.folder import RunFolder
 from lookalike.api.probes import HealthProbe, KnnProbe
+from lookalike.api.sources import Others
 from lookalike.data import (
     Cached,
     Images,
@@ -175,7 +176,7 @@ def streamed(job: Job, recipe: Recipe, workers: int, line: Line, stop: Callable[
         skips.add(still_unreadable(job.folder.skipped, source))
     return Streams(
         source=source,
-        views=build_views(recipe),
+        views=build_views(recipe, Others(source)),
         batch=recipe.batch,
         accumulate=recipe.accumulate,
         workers=workers,

@@ -1,12 +1,29 @@
-"""The images of a run, opened as its recipe says, and a word about what takes long meanwhile."""
+"""The images of a run, opened as its recipe says, and taken by a number; and a word about what takes long meanwhile."""
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from lookalike.data import Images, Scalable, open_source
+from jaxtyping import UInt8
+from torch import Tensor
+
+from lookalike.data import Images, Scalable, Unreadable, open_source
 from lookalike.recipes import Data, asked
 from lookalike.training.progress import SECONDS, Line
+
+
+@dataclass(frozen=True)
+class Others:
+    """An image of the source for a number in [0, 1), as edits want others; None where it cannot be read."""
+
+    source: Images
+
+    def __call__(self, share: float) -> UInt8[Tensor, "C H W"] | None:
+        try:
+            return self.source.read(int(share * len(self.source)))
+        except Unreadable:
+            return None
 
 
 def opened(data: Any, settings: Data, line: Line) -> Images:

@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from lookalike.api.pretrain import chosen
+from lookalike.api.sources import Others
 from lookalike.api.tiles import fitted, picture
 from lookalike.data import Images, Unreadable
 from lookalike.data.decode import shown
@@ -83,7 +84,7 @@ def sheet(source: Images, recipe: Recipe, images: int) -> Sheet:
 
     Raises ValueError where none can be read.
     """
-    plan = build_views(recipe)
+    plan = build_views(recipe, Others(source))
     epochs = max(1, MOST // len(plan.plan))
     order = torch.randperm(len(source), generator=random.generator("views sheet", recipe.seed)).tolist()
     rows, passed = list[Row](), 0

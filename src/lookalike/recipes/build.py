@@ -32,12 +32,13 @@ from lookalike.recipes.schema import Backbone, Recipe, RecipeError
 from lookalike.recipes.tables import METHODS, VIEWS
 from lookalike.training.optimizers import Optimization, linear_scaled, sqrt_scaled
 from lookalike.transforms import RandomResizedCrop, Views
+from lookalike.transforms.edits.view import Others
 
 
-def build_views(recipe: Recipe) -> Views:
-    """The view plan that the recipe names. Raises RecipeError where an argument is impossible."""
+def build_views(recipe: Recipe, others: Others | None = None) -> Views:
+    """The view plan that the recipe names; others: see Views. Raises RecipeError where an argument is impossible."""
     try:
-        return Views(VIEWS[kind(recipe.views)](**arguments(recipe.views)))
+        return Views(VIEWS[kind(recipe.views)](**arguments(recipe.views)), others=others)
     except ValueError as error:
         raise RecipeError(f"views: {error}") from None
 

@@ -134,6 +134,8 @@ BOUNDS: dict[str, Any] = {
     "small": Field(ge=0, le=64),
     "small_size": Field(gt=0, le=4096),
     "masked": Field(ge=0, le=1),
+    "edits": Field(ge=1, le=4),
+    "strongest": Field(ge=1, le=5),
     "center_momentum": Field(ge=0, le=1),
     "frozen_epochs": Field(ge=0, le=LARGEST),
     "iterations": Field(gt=0, le=1000),

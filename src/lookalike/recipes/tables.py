@@ -70,6 +70,7 @@ VIEWS: Mapping[str, Callable] = {
     "pic_multicrop": plans.pic_multicrop,
     "instance_classifier": plans.instance_classifier,
     "digits": plans.digits,
+    "copy_edits": plans.copy_edits,
     "swav": multi_crop.swav,
     "dino": multi_crop.dino,
     "relicv2": multi_crop.relicv2,

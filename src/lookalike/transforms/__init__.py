@@ -5,6 +5,7 @@ from lookalike.transforms.chain import (
     CenterCrop,
     Chain,
     ColorJitter,
+    CopyEdits,
     GaussianBlur,
     Grayscale,
     HorizontalFlip,
@@ -15,6 +16,7 @@ from lookalike.transforms.chain import (
 from lookalike.transforms.multi_crop import dino, relicv2, swav
 from lookalike.transforms.plans import (
     byol_pair,
+    copy_edits,
     digits,
     eval_chain,
     moco_cifar,
@@ -38,6 +40,7 @@ __all__ = [
     "CenterCrop",
     "Chain",
     "ColorJitter",
+    "CopyEdits",
     "GaussianBlur",
     "Grayscale",
     "HorizontalFlip",
@@ -48,6 +51,7 @@ __all__ = [
     "Solarize",
     "Views",
     "byol_pair",
+    "copy_edits",
     "digits",
     "dino",
     "eval_chain",

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from lookalike.transforms import ops
 from lookalike.transforms.background import RemoveBackground
+from lookalike.transforms.edits.view import CopyEdits
 from lookalike.transforms.geometry import INTERPOLATIONS, Draws, Region, random_box
 
 Values = Mapping[str, Shaped[Tensor, "B ..."]]  # a transform's parameters by name, one row per sample
@@ -229,7 +230,7 @@ class Solarize:
 
 
 Geometry = RandomResizedCrop | Resize | CenterCrop
-Change = HorizontalFlip | ColorJitter | Grayscale | GaussianBlur | Solarize
+Change = HorizontalFlip | ColorJitter | Grayscale | GaussianBlur | Solarize | CopyEdits
 Chain = tuple[RemoveBackground | Geometry | Change, ...]
 
 
@@ -243,7 +244,7 @@ def _check_size(transform: Geometry) -> None:
         raise ValueError(f"{name} takes a size from 1 to {ops.WIDEST} pixels, got {transform.size}")
 
 
-def _check_chance(transform: Change) -> None:
+def _check_chance(transform: HorizontalFlip | ColorJitter | Grayscale | GaussianBlur | Solarize) -> None:
     if not 0 <= transform.p <= 1:
         raise ValueError(f"{type(transform).__name__} takes a probability p from 0 to 1, got {transform.p}")
 

@@ -1,9 +1,12 @@
 """The view plans of the papers: functions that return view name -> Chain, ready for Views."""
 
+from collections.abc import Sequence
+
 from lookalike.transforms.chain import (
     CenterCrop,
     Chain,
     ColorJitter,
+    CopyEdits,
     GaussianBlur,
     Grayscale,
     HorizontalFlip,
@@ -11,6 +14,7 @@ from lookalike.transforms.chain import (
     Resize,
     Solarize,
 )
+from lookalike.transforms.edits import TRAINED
 
 # SCE's local views of 2x224 + 192 + 160 + 128 + 96: size and share of the image's area
 SCE_LOCALS = ((192, (0.172, 0.86)), (160, (0.143, 0.715)), (128, (0.114, 0.571)), (96, (0.086, 0.429)))
@@ -191,6 +195,26 @@ def digits(size: int = 32, low: float = 0.4) -> dict[str, Chain]:
     """
     chain = (RandomResizedCrop(size, (low, 1.0)), ColorJitter(0.4, 0.4, 0.0, 0.0), GaussianBlur())
     return {"view/1": chain, "view/2": chain}
+
+
+def copy_edits(
+    size: int = 224,
+    low: float = 0.15,
+    edits: int = 4,
+    strongest: int = 5,
+    names: Sequence[str] = ("edited", "original"),
+) -> dict[str, Chain]:
+    """A copy and its original, for copy detection: "edited" and "original", or other `names`. Our choice.
+
+    The copy is a crop of the share `low` to 1 of the area, then 1 to `edits` edits of different families, of strengths
+    1 to `strongest`; six families are never among them (HELD_OUT; docs/edits.md). Raises ValueError unless there are
+    two names.
+    """
+    if len(names) != 2 or names[0] == names[1]:
+        raise ValueError(f"names are those of the copy and of its original, two different ones, got {list(names)}")
+    families = tuple(name for name in TRAINED if name != "crop")  # the geometry crops already, with all its pixels
+    copy = (RandomResizedCrop(size, (low, 1.0)), CopyEdits(families, edits, strongest))
+    return {names[0]: copy, names[1]: eval_chain(size)}
 
 
 def blur_taps(size: int) -> int:

@@ -7,11 +7,12 @@
     {'view/1': (2, 3, 32, 32), 'view/2': (2, 3, 32, 32)}
 
 A sample's parameters depend on (seed, epoch, view name, attempt) and its index alone; its pixels on its image and its
-parameters alone, to the last bit: whatever else is in the batch, for any number of threads and processes.
+parameters alone (and on the other images that these name, where a chain has CopyEdits), to the last bit: whatever else
+is in the batch, for any number of threads and processes.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -21,7 +22,8 @@ from torch import Tensor
 from lookalike.functional import random
 from lookalike.functional.memory import VIEWS, keep_freed_memory
 from lookalike.transforms.background import Masks, RemoveBackground, salient
-from lookalike.transforms.chain import Chain, Change, Geometry, HorizontalFlip, Resize, Sizes, Values
+from lookalike.transforms.chain import Chain, Change, CopyEdits, Geometry, HorizontalFlip, Resize, Sizes, Values
+from lookalike.transforms.edits.view import Others
 from lookalike.transforms.geometry import Region, products_fit, resample, resample_together
 from lookalike.transforms.ops import rounded
 
@@ -40,17 +42,18 @@ class Views:
     """A view plan, name -> Chain, and how its views are drawn and rendered.
 
     masks: what RemoveBackground leaves of an image, by its number and pixels; a classical stand-in if not given.
+    others: the other images that CopyEdits puts beside, below or on one.
     On Linux it has the process keep the memory that rendering frees: see functional.memory.
     Raises ValueError where the plan or a chain is empty, where a chain does not begin with the geometry that fixes
     its size, and where geometry comes after a change of pixels.
     """
 
-    def __init__(self, plan: Mapping[str, Chain], masks: Masks = salient) -> None:
+    def __init__(self, plan: Mapping[str, Chain], masks: Masks = salient, others: Others | None = None) -> None:
         if not plan or not all(plan):
             raise ValueError(f"a view plan maps at least one name to a chain and no name is empty, got {list(plan)}")
         keep_freed_memory(VIEWS)
         self.plan, self.masks = dict(plan), masks
-        self._parts = {name: _parts(name, chain) for name, chain in plan.items()}
+        self._parts = {name: _parts(name, _with_others(chain, others)) for name, chain in plan.items()}
 
     def draw(
         self,
@@ -154,7 +157,7 @@ def _changed(pixels_BCHW: Tensor, changes: Sequence[Change], drawn: Sequence[Val
         rows = [row for row, applies in enumerate(values["applies"].tolist()) if applies]
         if not rows:
             continue
-        if not isinstance(change, HorizontalFlip):
+        if not isinstance(change, HorizontalFlip | CopyEdits):
             x = x.float()
         if len(rows) == len(x):
             x = change.change(x, values)
@@ -188,6 +191,13 @@ def _source_box(regions: Sequence[Region], size: tuple[int, int]) -> tuple[float
         right, bottom = left + across * region.width, top + down * region.height
         height, width = region.out_height, region.out_width
     return left, top, right, bottom
+
+
+def _with_others(chain: Chain, others: Others | None) -> Chain:
+    """The chain whose edits take other images from `others`, if it is given."""
+    return tuple(
+        replace(step, others=others) if others is not None and isinstance(step, CopyEdits) else step for step in chain
+    )
 
 
 def _parts(name: str, chain: Chain) -> _Parts:

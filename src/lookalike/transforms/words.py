@@ -6,6 +6,7 @@ from lookalike.transforms.chain import (
     Chain,
     Change,
     ColorJitter,
+    CopyEdits,
     GaussianBlur,
     Geometry,
     Grayscale,
@@ -42,3 +43,5 @@ def _said(transform: RemoveBackground | Geometry | Change) -> str:
             return f"blur of sigma {low:g} to {high:g} {100 * p:.3g} %"
         case Solarize(p=p):
             return f"solarize {100 * p:.3g} %"
+        case CopyEdits(families=families, most=most, strongest=strongest):
+            return f"1 to {most} of {len(families)} kinds of edits, strength 1 to {strongest}"
