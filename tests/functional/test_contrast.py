@@ -46,7 +46,7 @@ def rows(count: int, width: int, dtype: torch.dtype = F64) -> torch.Tensor:
 def bent(cosine, arc: float):
     """The cosine of an angle that is wider by `arc`; where that is below 0 or above pi, a line."""
     angle = cosine.acos() + arc
-    return torch.where((angle > 0) & (angle < math.pi), angle.cos(), cosine - arc * math.sin(arc))
+    return torch.where((angle > 0) & (angle < math.pi), angle.cos(), cosine - abs(arc) * math.sin(arc))
 
 
 def dense(
