@@ -47,6 +47,7 @@ from methods.fixtures import Redraws, progress
 METHODS = [  # a method, or a method and what is special
     "simclr",
     "moco",
+    "moco margin mask",
     "byol",
     "sce",
     "sce symmetric",
@@ -94,6 +95,7 @@ def build(name: str) -> Method:
     method = {
         "simclr": lambda: SimCLR(encoder, projector, temperature=0.5),
         "moco": lambda: MoCo(encoder, projector, queue, temperature=0.2, shuffle=True),
+        "moco margin mask": lambda: MoCo(encoder, projector, queue, margin=Margin(0.2, "arc"), mask_above=0.3),
         "byol": lambda: BYOL(encoder, projector, predictor),
         "sce": lambda: SCE(encoder, projector, queue, predictor, shuffle=True),
         "sce symmetric": lambda: SCE(encoder, projector, queue, keys=VIEWS, queries=VIEWS),

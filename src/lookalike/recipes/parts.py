@@ -166,6 +166,7 @@ BOUNDS: dict[str, Any] = {
     "pairs": Field(ge=0),
     "with_query": Field(ge=0),
     "bank_momentum": Field(ge=0, le=1),
+    "mask_above": Field(ge=-1, le=1),
     "intra_weight": Field(ge=0, le=1),
     "proximal": Field(ge=0),
     "size": Field(gt=0, le=4096),
