@@ -161,10 +161,12 @@ def build_part(value: Any, dim: int, annotation: Any, recipe: Recipe, images: in
         if recipe.optimizer.clip is not None:
             say("class weights move by themselves: optimizer.clip limits the gradients of the networks alone")
         return InstanceClasses(images, dim, seed=recipe.seed, **arguments(value))
-    if isinstance(value, Handicap | Sampling):
-        return annotation(**arguments(value))
-    if isinstance(value, PseudoLabels):
-        return Clusters(images, dim, **arguments(value))
+    if isinstance(value, Handicap | Sampling | PseudoLabels):
+        given = arguments(value) | ({"size": images, "dim": dim} if annotation is Clusters else {})
+        try:
+            return annotation(**given)
+        except ValueError as error:
+            raise RecipeError(f"method: {error}") from None
     if isinstance(value, Follow):
         return Constant(value.start) if value.start == value.end else Cosine(value.start, value.end)
     if isinstance(value, Rise):
