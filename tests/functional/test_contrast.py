@@ -67,7 +67,7 @@ def dense(
     out = torch.zeros(len(q_BD), len(keys), dtype=torch.bool) if mask is None else mask
     near = (q_BD * positive).sum(1, keepdim=True)
     if margin is not None:
-        near = near - margin.size if margin.kind == "cosine" else bent(near, margin.size)
+        near = near - margin.size if margin.measure == "cosine" else bent(near, margin.size)
     student = torch.cat([near, q_BD @ keys.T], 1) / temperature
     first = 0.0 if mask_positive == "official" else -torch.inf
     relation = torch.cat([torch.full((len(q_BD), 1), first), teacher @ keys.T / teacher_temperature], 1)

@@ -71,7 +71,7 @@ def test_gradients_by_autograd_on_the_written_out_loss() -> None:
         c = (same * bank[index]).sum(1)
         angle = c.acos() + margin.size
         arc = torch.where((angle > 0) & (angle < math.pi), angle.cos(), c - abs(margin.size) * math.sin(margin.size))
-        first = c - margin.size if margin.kind == "cosine" else arc
+        first = c - margin.size if margin.measure == "cosine" else arc
         logits = torch.cat([first[:, None], torch.einsum("bd,bkd->bk", same, bank[drawn])], 1) / 0.2
         torch.nn.functional.cross_entropy(logits, torch.zeros(7, dtype=torch.int64)).backward()
         torch.testing.assert_close(q.grad, same.grad, rtol=1e-9, atol=1e-11)

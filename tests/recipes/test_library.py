@@ -441,7 +441,7 @@ def test_interclr_has_the_clusters_negatives_and_margins_of_its_configuration():
     assert build_views(recipe).plan["plain"] == (Resize(256), CenterCrop(224))
     assert load("interclr_imagenet", ["method.inter_margin=0.3"]).model_dump()["method"]["inter_margin"] == {
         "size": 0.3,
-        "kind": "cosine",
+        "measure": "cosine",
     }
 
 

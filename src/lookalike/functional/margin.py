@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-MarginKind: TypeAlias = Literal["cosine", "arc"]
+Measure: TypeAlias = Literal["cosine", "arc"]
 FLAT = 1e-4  # least sine under the slope of an arc: at angle 0 it has none
 
 
@@ -31,15 +31,15 @@ class Margin:
     """
 
     size: float = 0.0
-    kind: MarginKind = "cosine"
+    measure: Measure = "cosine"
 
     def __post_init__(self) -> None:
-        if self.kind == "arc" and not abs(self.size) <= math.pi:
+        if self.measure == "arc" and not abs(self.size) <= math.pi:
             raise ValueError(f"the arc margin is {self.size}: give radians from -pi to pi")
 
     def logits(self, logit_B: Float[Tensor, "B"], temperature: float) -> tuple[Float[Tensor, "B"], Float[Tensor, "B"]]:
         """phi(c) / t from c / t, and d phi / d c."""
-        if self.kind == "cosine":
+        if self.measure == "cosine":
             return logit_B - self.size / temperature, torch.ones_like(logit_B)
         c_B, cos, sin = logit_B * temperature, math.cos(self.size), math.sin(self.size)
         sine_B = (1 - c_B.square()).clamp_min(0).sqrt()

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from torch import nn
 
-from lookalike.functional.margin import Margin, MarginKind
+from lookalike.functional.margin import Margin, Measure
 from lookalike.functional.other_clusters import Sampler, SamplingRule
 from lookalike.functional.schedules import Clock, Ramp, Schedule
 from lookalike.modules import SHAPES, Clusters, InstanceClasses, NormedPrototypes, Prototypes, Queue, Rows
@@ -100,7 +100,7 @@ class Handicap(Section):
 
     size: float = Field(ge=-4, le=4)
     """In units of the cosine, or in radians; below 0 less similarity will do."""
-    kind: MarginKind = "cosine"
+    measure: Measure = "cosine"
     """cosine: taken from the similarity; arc: added to the angle."""
 
     @model_validator(mode="before")
