@@ -15,6 +15,7 @@ from lookalike.functional.clusters import (
     means,
     nearest_center,
     one_member,
+    sums_in_order,
 )
 
 F64 = torch.float64
@@ -85,6 +86,14 @@ def test_means_by_loops_and_those_of_empty_clusters_stay() -> None:
     for c in range(3):
         torch.testing.assert_close(found[c], sum(rows[i] for i in range(20) if i % 3 == c) / len(range(c, 20, 3)))
     assert torch.equal(found[3], before[3])
+
+
+def test_sums_in_order_by_loops() -> None:
+    rows, label = scattered(20), torch.arange(20) % 3
+    found = sums_in_order(rows, label, label.bincount(minlength=4))
+    for c in range(3):
+        assert torch.equal(found[c], sum((rows[i] for i in range(c, 20, 3)), torch.zeros(4, dtype=F64)))
+    assert torch.equal(found[3], torch.zeros(4, dtype=F64))
 
 
 def test_a_member_is_drawn_from_the_own_cluster_each_with_the_same_chance() -> None:

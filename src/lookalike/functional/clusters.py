@@ -64,8 +64,19 @@ def means(
 ) -> Float[Tensor, "C D"]:
     """The mean row of each cluster, not brought to length one; that of an empty one as before."""
     count_C1 = label_N.bincount(minlength=len(before_CD))[:, None]
-    sum_CD = torch.zeros_like(before_CD).index_add_(0, label_N, rows_ND.to(before_CD.dtype))
+    rows_ND = rows_ND.to(before_CD.dtype)
+    if rows_ND.device.type == "cpu":
+        sum_CD = torch.zeros_like(before_CD).index_add_(0, label_N, rows_ND)
+    else:  # there index_add_ adds in any order, and processes would come to differ
+        sum_CD = sums_in_order(rows_ND, label_N, count_C1[:, 0])
     return torch.where(count_C1 > 0, sum_CD / count_C1.clamp_min(1), before_CD)
+
+
+def sums_in_order(
+    rows_ND: Float[Tensor, "N D"], label_N: Int64[Tensor, "N"], count_C: Int64[Tensor, "C"]
+) -> Float[Tensor, "C D"]:
+    """The sum of each cluster's rows, added from the first to the last: the same bits each time."""
+    return torch.segment_reduce(rows_ND[label_N.argsort(stable=True)], "sum", lengths=count_C, axis=0)
 
 
 @torch.no_grad()
