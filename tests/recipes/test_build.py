@@ -79,7 +79,7 @@ def test_rows_that_a_method_keeps_itself_are_capped_too():
     assert set(method.queue.columns) == {"global/1", "global/2"}
     assert notes == ["the queue of 3840 is capped at 500: more would hold keys of over half of the 1000 images"]
     assert built("swav_small", "method.queue=0", say=notes.append).queue is None
-    assert len(notes) == 1
+    assert len([note for note in notes if "capped" in note]) == 1
 
 
 def test_prototypes_are_as_many_and_as_wide_as_the_recipe_says():
