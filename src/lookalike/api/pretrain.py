@@ -61,12 +61,10 @@ def pretrain(
         agree(True)  # nobody writes before all have looked
         job = Job(folder=folder, recipe=settled, source=source, init=init, label_spec=label_spec)
         with _line(folder, quiet) as line, _nothing_left(folder):
-            if rank() == 0:
-                demand_possible(job)
+            demand_possible(job)
             for note in (*notes, f"{len(source):,} images, run folder {path}", *_left_out(source)):
                 line.say(note)
-            whole = settle(job, device, line) if rank() == 0 else settled
-            _write(job, whole, data)
+            _write(job, settle(job, device, line) if rank() == 0 else settled, data)
             return _trained(job, folder.recipe(), device, line)
 
 

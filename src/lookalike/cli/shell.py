@@ -86,10 +86,7 @@ def called(words: list[str]) -> int:
     try:
         code = get_command(application())(args=words, prog_name="lookalike", standalone_mode=False)
     except Exception as error:
-        better = _no_number(error.format_message(), words) if isinstance(error, Misuse) else None
-        if better is not None:
-            raise better from None
-        raise
+        raise (isinstance(error, Misuse) and _no_number(error, words)) or error from None
     return code if isinstance(code, int) else 0  # an int: of typer.Exit
 
 
@@ -143,9 +140,9 @@ def _of_training(error: Exception) -> tuple[int | None, str]:
     return None, ""
 
 
-def _no_number(text: str, words: Sequence[str]) -> ValueError | None:
+def _no_number(error: Any, words: Sequence[str]) -> ValueError | None:
     """A sentence for an option of which the value is no number; None where something else is wrong."""
-    found = NO_NUMBER.search(text)
+    found = NO_NUMBER.search(error.format_message())
     if found is None:
         return None
     option, kind = found.groups()
