@@ -16,6 +16,11 @@ IMAGES, BATCH, FAR = 64, 16, 3001
 SIZES = {"neighbors", "hardest", "negatives", "others", "recent", "window"}  # of which there may be too few
 NO_SIZES = {"pairs", "with_query", "shift", "iterations", "frozen_steps"}  # any number of which can be had
 SAMPLED = ["method.classes.sampled=true"]  # of which only some classes may take part
+WITH = {  # without which a number has no effect
+    ("pic", "recent"): SAMPLED,
+    ("instance_classifier", "negatives"): SAMPLED,
+    ("npid", "negatives"): ["method.objective=nce"],
+}
 PARTS = (Queue, Queue | None, Rows, Prototypes, NormedPrototypes)
 
 
@@ -69,10 +74,9 @@ def test_every_whole_number_of_a_method_is_a_size_or_is_known_to_be_none(name):
 @pytest.mark.parametrize(("name", "key"), [(name, key) for name in METHODS for key in counts(name)])
 def test_more_than_there_is(name, key):
     """Refused in a sentence that names the number, or told in one; then a step is possible."""
-    sampled = SAMPLED if key == "recent" else []
-    drawn = ["method.objective=nce"] if key == "negatives" else []
+    with_it = WITH.get((name, key), [])
     try:
-        method, said = built(f"{name}_small_smoke", f"method.{key}={FAR}", *sampled, *drawn)
+        method, said = built(f"{name}_small_smoke", f"method.{key}={FAR}", *with_it)
     except ValueError as error:
         method, said = None, [str(error)]
     (told,) = (sentence for sentence in said if str(FAR) in sentence)

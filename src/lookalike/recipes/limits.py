@@ -34,6 +34,7 @@ LIMITS: Mapping[tuple[str, str], Limit] = {
     ),
     ("mochi", "hardest"): Limit(lambda there: there.queue, "the queue has {} rows", "all of them are the hardest"),
     ("npid", "negatives"): Limit(lambda there: there.images, IMAGES, "some are drawn several times"),
+    ("instance_classifier", "negatives"): Limit(lambda there: there.images, IMAGES, "all classes take part"),
     ("swav", "prototypes"): Limit(
         lambda there: there.rows + there.queue,
         "{} samples are shared out among them (a micro-batch, and the queue)",
