@@ -157,6 +157,26 @@ def test_batch_statistics_that_do_not_fit_the_batch_are_named(overrides, rows):
     )
 
 
+def local_statistics(batch: int) -> str:
+    try:
+        built("simclr_small_smoke", f"batch={batch}", "backbone.statistics=local")
+    except RecipeError as error:
+        return str(error)
+    return "built"
+
+
+def test_a_process_has_statistics_of_at_least_two_images(gloo):
+    assert (
+        gloo.run(2, local_statistics, 2)
+        == [
+            "backbone.statistics = 'local' leaves a process one of 2 images (batch / accumulate), which has no "
+            "statistics: choose a batch of 4 or more, or statistics 'global'"
+        ]
+        * 2
+    )
+    assert gloo.run(2, local_statistics, 4) == ["built"] * 2
+
+
 def test_batch_statistics_that_just_fit_are_taken():
     assert built("sce_small", "batch=16").queue is not None
     assert built("moco_small", "batch=64", "accumulate=4").queue is not None

@@ -138,6 +138,11 @@ def settle_statistics(method: Method, recipe: Recipe, say: Callable[[str], None]
                 with_batch_statistics(part, of_heads, kind=nn.BatchNorm1d)
         except ValueError as error:
             raise RecipeError(f"backbone.{key}: {error}") from None
+        if policy == "local" and rows < 2 * world():
+            raise RecipeError(
+                f"backbone.{key} = 'local' leaves a process one of {rows} images (batch / accumulate), which has no "
+                f"statistics: choose a batch of {2 * world() * recipe.accumulate} or more, or statistics 'global'"
+            )
         if count and (rows % count or rows < 2 * count):
             raise RecipeError(
                 f"backbone.{key} = {policy!r} cuts {rows} images (batch / accumulate) into {count} groups: "
