@@ -85,7 +85,7 @@ def debiased(
         held_c = (share_c < floor) | (rest_c < left_c)
         gap_c = share_c.masked_fill(held_c, floor) - positive_c
         away_c = gap_c.sigmoid()
-        slope_c = away_c / left_c
+        slope_c = away_c / left_c  # with r = rest: d gap/dn = 1 / r, d gap/ds = -1 / r; on the floor 0 and -1
         return (
             torch.logaddexp(gap_c, torch.zeros_like(gap_c)),
             -torch.where(held_c, away_c, slope_c),
@@ -96,6 +96,7 @@ def debiased(
 
 
 def _log_sum(positive_c: Tensor, negatives_c: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """n itself: the positive's part needs no sweep."""
     return negatives_c, torch.zeros_like(positive_c), torch.ones_like(negatives_c)
 
 
