@@ -107,7 +107,7 @@ class InstanceClassifier(Method):
     def among(self, progress: Progress, hardest_BK: Tensor) -> Tensor:
         """The classes that take part in a step besides the batch's own: drawn ones, equal on all processes, and K."""
         drawn = torch.randperm(self.classes.size, generator=progress.generator("classes"))[: self.drawn]
-        return torch.cat([drawn.to(hardest_BK.device), hardest_BK.flatten()])
+        return torch.cat([drawn.to(hardest_BK), hardest_BK.flatten()])
 
     def exports(self) -> Mapping[str, nn.Module]:
         return {"encoder": self.encoder}
