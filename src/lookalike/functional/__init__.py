@@ -1,13 +1,25 @@
-"""Pure tensor functions: no state, no hidden randomness."""
+"""Pure tensor functions: no state, no hidden randomness.
+
+Exported, and documented in the reference, is what the pages of `methods/` compute their objectives from. The parts
+below objectives are imported from their own modules: collectives, random, order, schedules, crops, sweeps, shards.
+"""
 
 from lookalike.functional.classes import Classified, ClassTarget, class_contrast, class_gradients
+from lookalike.functional.clusters import one_member
 from lookalike.functional.contrast import Contrast, Target, contrast, relations, soft_contrast
+from lookalike.functional.divergence import kl_divergence
 from lookalike.functional.hardest import hardest_classes
 from lookalike.functional.in_batch import in_batch_contrast, nt_xent
 from lookalike.functional.margin import Margin
+from lookalike.functional.mixing import mixed_negatives
 from lookalike.functional.negatives import debiased, decoupled
+from lookalike.functional.neighbors import Nearest, nearest_keys, resembling
+from lookalike.functional.other_clusters import negatives_of_other_clusters
 from lookalike.functional.redundancy import Spread, barlow_twins, cross_correlation, spread
+from lookalike.functional.relabel import Relabeled, relabeled, relabeled_distance
+from lookalike.functional.sampled import drawn_contrast, mean_exponential, nce
 from lookalike.functional.similarity import byol_distance, cosine, paired_cosine, unit
+from lookalike.functional.sinkhorn import sinkhorn
 from lookalike.functional.supervised import sup_con
 
 __all__ = [
@@ -15,6 +27,8 @@ __all__ = [
     "Classified",
     "Contrast",
     "Margin",
+    "Nearest",
+    "Relabeled",
     "Spread",
     "Target",
     "barlow_twins",
@@ -26,11 +40,23 @@ __all__ = [
     "cross_correlation",
     "debiased",
     "decoupled",
+    "drawn_contrast",
     "hardest_classes",
     "in_batch_contrast",
+    "kl_divergence",
+    "mean_exponential",
+    "mixed_negatives",
+    "nce",
+    "nearest_keys",
+    "negatives_of_other_clusters",
     "nt_xent",
+    "one_member",
     "paired_cosine",
+    "relabeled",
+    "relabeled_distance",
     "relations",
+    "resembling",
+    "sinkhorn",
     "soft_contrast",
     "spread",
     "sup_con",
