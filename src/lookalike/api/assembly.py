@@ -131,7 +131,8 @@ def assemble(job: Job, recipe: Recipe, device: torch.device, line: Line, stop: C
     if job.init is not None and (checkpoints is None or checkpoints.latest_step() is None):
         start_from(encoder, job.init)  # a checkpoint holds what became of them
     method = build_method(recipe, encoder, len(job.source), line.say)
-    for note in filter(None, (method.reconstruction, "" if job.label_spec else method.unlabeled)):
+    unlabeled = "" if job.label_spec else method.unlabeled
+    for note in filter(None, (method.reconstruction, unlabeled, *(method.notes(recipe.epochs) or ()))):
         line.say(f"{method_name(recipe)}: {note}")
     timeline(method.plan(recipe.epochs), size=len(job.source), batch=recipe.batch)  # raises where they do not fit
     streams = streamed(job, recipe, asked.workers, line, stop)

@@ -3,17 +3,20 @@
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from lookalike.data import available_memory
 from lookalike.functional import random
 from lookalike.functional.collectives import world
 from lookalike.functional.schedules import Constant, Cosine, Ramp, Schedule, Warmup
 from lookalike.methods.method import Method
 from lookalike.modules import (
     Bank,
+    DerivedBank,
     Encoder,
     InstanceClasses,
     MomentumEncoder,
@@ -27,12 +30,14 @@ from lookalike.modules import (
     head,
     with_batch_statistics,
 )
-from lookalike.recipes.parts import Classes, Follow, Head, LastLayer, Rise, Section
+from lookalike.recipes.parts import PRECISIONS, Classes, Follow, Head, LastLayer, Rise, Section
 from lookalike.recipes.schema import Backbone, Recipe, RecipeError
 from lookalike.recipes.tables import METHODS, VIEWS
 from lookalike.training.optimizers import Optimization, linear_scaled, sqrt_scaled
 from lookalike.transforms import RandomResizedCrop, Views
 from lookalike.transforms.edits.view import Others
+
+SHARE = 0.4  # of the available memory that a bank may take; our choice: the rest is for images, network and batches
 
 
 def build_views(recipe: Recipe, others: Others | None = None) -> Views:
@@ -65,10 +70,13 @@ def build_encoder(section: Backbone, *, channels: int, size: int, seed: int) -> 
             raise RecipeError(f"backbone.name: {error}") from None
 
 
-def build_method(recipe: Recipe, encoder: Encoder, images: int, say: Callable[[str], None]) -> Method:
+def build_method(
+    recipe: Recipe, encoder: Encoder, images: int, say: Callable[[str], None], folder: Path | None = None
+) -> Method:
     """The method with its heads, queue, bank and schedules, on this encoder.
 
-    A queue larger than half the data set is capped, with a note. Raises RecipeError where heads do not fit one another,
+    A queue larger than half the data set is capped, with a note; a bank that memory cannot hold lies in a file of
+    `folder`, if there is one, with a note. Raises RecipeError where heads do not fit one another,
     batch statistics do not fit the batch, or the view plan lacks a view that the method reads.
     """
     cast, given = METHODS[method_name(recipe)], arguments(recipe.method)
@@ -78,9 +86,15 @@ def build_method(recipe: Recipe, encoder: Encoder, images: int, say: Callable[[s
         others = {
             name: build_part(value, dim, wanted(cast)[name], recipe, images, say)
             for name, value in given.items()
-            if name not in heads
+            if name not in heads and wanted(cast)[name] is not DerivedBank
         }
+        width = encoder.dim if given.get("live_head") else dim  # a live head reads features of the backbone
         banks = {name: Bank(images, dim) for name, annotation in wanted(cast).items() if annotation is Bank}
+        banks |= {
+            name: build_derived(images, width, given[name], folder, say)
+            for name, annotation in wanted(cast).items()
+            if annotation is DerivedBank
+        }
         method = cast(encoder=encoder, **heads, **others, **banks)
     settle_statistics(method, recipe, say)
     missing = {view for phase in method.plan(recipe.epochs) for view in phase.reads} - set(build_views(recipe).plan)
@@ -167,6 +181,19 @@ def build_part(value: Any, dim: int, annotation: Any, recipe: Recipe, images: in
     if isinstance(value, LastLayer):
         return NormedPrototypes(value.count, dim, learned_length=value.learned_length)
     return value
+
+
+def build_derived(size: int, dim: int, precision: str, folder: Path | None, say: Callable[[str], None]) -> Bank:
+    """A bank that is filled anew at every start: in memory, or in a file of `folder` where that cannot hold it."""
+    dtype, free = PRECISIONS[precision], int(SHARE * available_memory() / world())
+    needed = Bank.bytes(size, dim, dtype)
+    if folder is None or needed <= free:
+        return Bank(size, dim, dtype=dtype, derived=True)
+    say(
+        f"the bank of {size:,} x {dim} numbers takes {needed / 1e9:,.2g} GB, and memory has {free / 1e9:,.2g} GB "
+        f"for it: it lies in a file without a name in {folder}, gone when this process ends"
+    )
+    return Bank(size, dim, dtype=dtype, derived=True, folder=folder)
 
 
 def build_optimization(recipe: Recipe, say: Callable[[str], None] = lambda note: None) -> Optimization:

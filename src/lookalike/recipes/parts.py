@@ -1,13 +1,14 @@
 """How a recipe writes the parts of a method: heads, queues, prototypes, classes, schedules; and bounds of numbers."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
+import torch
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from torch import nn
 
 from lookalike.functional.schedules import Clock, Ramp, Schedule
-from lookalike.modules import SHAPES, InstanceClasses, NormedPrototypes, Prototypes, Queue, Rows
+from lookalike.modules import SHAPES, DerivedBank, InstanceClasses, NormedPrototypes, Prototypes, Queue, Rows
 from lookalike.recipes.mistakes import nearest
 
 # above these a value is a slip of the finger, for which torch has no sentence
@@ -103,10 +104,12 @@ PARTS: dict[Any, Any] = {
     Prototypes: Annotated[int, Field(ge=2, le=LARGEST)],
     NormedPrototypes: LastLayer,
     InstanceClasses: Classes,
+    DerivedBank: Literal["fp32", "bf16", "fp16"],
     Schedule: Follow,
     Ramp: Rise,
     Sequence[str]: tuple[str, ...],
 }
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 BOUNDS: dict[str, Any] = {
     "temperature": Field(gt=0),
     "momentum_temperature": Field(gt=0),
@@ -118,6 +121,8 @@ BOUNDS: dict[str, Any] = {
     "hardest": Field(gt=0),
     "smoothing": Field(ge=0, lt=1),
     "recent": Field(gt=0),
+    "rounds": Field(gt=0, le=MOST),
+    "query_share": Field(gt=0, lt=1),
     "window": Field(gt=0),
     "shift": Field(gt=0),
     "pairs": Field(ge=0),

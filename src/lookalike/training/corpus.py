@@ -54,7 +54,7 @@ class WholeDataSet:
 
     def encode_alike(self, module: nn.Module, view: str) -> Iterator[tuple[Tensor, Tensor]]:
         """Every rank encodes every chunk, as statistics over all ranks need it."""
-        for index in torch.arange(self.size).split(self.chunk):
+        for index in torch.arange(self.size).tensor_split(-(-self.size // self.chunk)):  # none of a single sample
             with training_mode(module), self.runtime.autocast():
                 rows = module(self.pixels(index, view))
             yield index, rows.to(torch.float64 if rows.dtype == torch.float64 else torch.float32)
