@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lookalike.api.loop_steps import direction, log_shares, slow
 from lookalike.api.loops_of_crops import dino, relicv2, swav
-from lookalike.api.tiny import CLASSES
+from lookalike.api.tiny import CLASSES, Vectors
 from lookalike.functional import random
 
 Loop: TypeAlias = Callable[[Any, Mapping[str, Tensor]], Tensor]
@@ -253,6 +253,15 @@ def instance_classifier(method: Any, views: Mapping[str, Tensor]) -> Tensor:
     return total / 2
 
 
+def qk_iteration(method: Any, views: Mapping[str, Tensor]) -> Tensor:
+    """Wu and Wu 2021, a phase of Q: each edited image among the key network's answers for all originals."""
+    keys = [direction(row) for row in slow(method.key, Vectors(views["edited"]).pixels("original"))]
+    rows, total = method.query.head(method.query.encoder(views["edited"])), torch.zeros((), dtype=torch.float64)
+    for number, row in enumerate(rows):
+        total = total - log_shares(direction(row), keys, method.temperature)[number]
+    return total / len(rows)
+
+
 LOOPS: Mapping[str, Loop] = {
     "simclr": simclr,
     "moco": moco,
@@ -275,6 +284,7 @@ LOOPS: Mapping[str, Loop] = {
     "mochi": mochi,
     "pic": pic,
     "instance_classifier": instance_classifier,
+    "qk_iteration": qk_iteration,
 }
 
 

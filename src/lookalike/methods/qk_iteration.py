@@ -14,7 +14,6 @@ B batch, D embedding, N images.
 """
 
 import copy
-import math
 from collections.abc import Mapping, Sequence
 
 from torch import nn
@@ -104,9 +103,6 @@ class QKIteration(Method):
         return Step(
             loss=found.loss, metrics={"confidence": found.confidence}, features={view: h}, projections={view: z_BD}
         )
-
-    def uniform(self, rows: int) -> float:
-        return math.log(len(self.bank.table))
 
     def notes(self, epochs: float) -> Sequence[str]:
         said, rows = [], len(self.bank.table)
