@@ -10,6 +10,7 @@ import torch
 from lookalike.api.folder import RunFolder
 from lookalike.api.probes import HealthProbe, KnnProbe
 from lookalike.api.sources import Others
+from lookalike.api.start import holds_pair, start_from, start_pair
 from lookalike.data import (
     Cached,
     Images,
@@ -25,7 +26,6 @@ from lookalike.data import (
 from lookalike.data.cache import SHARE
 from lookalike.functional.collectives import agree, rank, world
 from lookalike.functional.memory import STEPS, keep_freed_memory
-from lookalike.modules import Encoder, load_weights
 from lookalike.recipes import (
     Recipe,
     build_encoder,
@@ -128,9 +128,15 @@ def assemble(job: Job, recipe: Recipe, device: torch.device, line: Line, stop: C
     torch.set_num_threads(asked.threads)
     checkpoints = Checkpoints(folder.path, keep=recipe.saving.keep) if folder else None
     encoder = build_encoder(recipe.backbone, channels=recipe.data.channels, size=size, seed=recipe.seed)
-    if job.init is not None and (checkpoints is None or checkpoints.latest_step() is None):
-        start_from(encoder, job.init)  # a checkpoint holds what became of them
-    method = build_method(recipe, encoder, len(job.source), line.say)
+    # a checkpoint holds what became of the weights to start from
+    init = job.init if checkpoints is None or checkpoints.latest_step() is None else None
+    pair = init is not None and holds_pair(init)
+    if init is not None and not pair:
+        start_from(encoder, init)  # before momentum encoders and second sides are made as copies of it
+    place = folder.path if folder and device.type == "cpu" else None
+    method = build_method(recipe, encoder, len(job.source), line.say, place)
+    if init is not None and pair:
+        start_pair(method, init)
     unlabeled = "" if job.label_spec else method.unlabeled
     for note in filter(None, (method.reconstruction, unlabeled, *(method.notes(recipe.epochs) or ()))):
         line.say(f"{method_name(recipe)}: {note}")
@@ -241,16 +247,6 @@ def in_file(source: Images, store: str, heard: Callable[[int, int], None], line:
         if not agree(failure is None):
             raise failure or ValueError("decoded pixels cannot be kept: another process says why")
     return found
-
-
-def start_from(encoder: Encoder, init: str) -> None:
-    """Weights of a run folder, FILE.safetensors or timm:NAME into the encoder."""
-    folder = RunFolder.at(init)
-    if folder is None and not init.startswith("timm:") and not init.endswith(".safetensors"):
-        raise ValueError(f"--init {init} is no run folder: give one, FILE.safetensors or timm:NAME")
-    if folder is not None:
-        folder.encoder()  # raises where the run has not finished, or its weights were changed
-    load_weights(encoder, init if folder is None else folder.path / "encoder.safetensors")
 
 
 def median_side(source: Images, probes: int = 64) -> int:

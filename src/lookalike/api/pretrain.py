@@ -175,7 +175,9 @@ def _trained(job: Job, recipe: Recipe, device: torch.device, line: Line) -> Run:
         line.say(f"wrote {', '.join(map(str, files))}")
         close(training, line)
         line.say(f"next, without labels: lookalike report {job.folder.path}")
-        line.say(f"next: lookalike evaluate {job.folder.path} --data LABELLED")
+        role = next(iter(training.method.exports()))
+        which = "" if role == "encoder" else f" --role {role}"
+        line.say(f"next: lookalike evaluate {job.folder.path} --data LABELLED{which}")
     agree(True)
     return Run(job.folder.path)
 

@@ -17,6 +17,7 @@ from lookalike.methods.method import Method
 from lookalike.modules import (
     Bank,
     DerivedBank,
+    Descriptor,
     Encoder,
     InstanceClasses,
     MomentumEncoder,
@@ -68,6 +69,20 @@ def build_encoder(section: Backbone, *, channels: int, size: int, seed: int) -> 
             )
         except ValueError as error:
             raise RecipeError(f"backbone.name: {error}") from None
+
+
+def head_section(recipe: Recipe) -> Head:
+    """The method's first head, as the recipe has it. Raises RecipeError where it has none."""
+    for value in arguments(recipe.method).values():
+        if isinstance(value, Head):
+            return value
+    raise RecipeError(f"the method {method_name(recipe)!r} has no head: its network is the backbone alone")
+
+
+def build_descriptor(recipe: Recipe, encoder: Encoder) -> Descriptor:
+    """The encoder with a head as the recipe has it, whose weights are to be loaded."""
+    section = head_section(recipe)
+    return Descriptor(encoder, head(section.shape, encoder.dim, hidden=section.hidden, out=section.out))
 
 
 def build_method(
