@@ -27,7 +27,8 @@ def recognition(
     """
     order = torch.randperm(streams.size, generator=random.generator("closing", seed))[:IMAGES]
     trained, fresh = [network for network, _ in sides], random_weights(sides[0][0], seed)
-    models = {"trained": trained, "random weights": [fresh, fresh], "raw pixels": [RawPixels(), RawPixels()]}
+    models: dict[str, list[nn.Module]] = {"trained": trained, "random weights": 2 * [fresh]}
+    models["raw pixels"] = 2 * [RawPixels()]
     shares = {}
     with line.track("Recognizing images by another view", 2 * len(models) * len(order)) as advance:
         for name, networks in models.items():
@@ -57,10 +58,8 @@ def drawn(streams: Streams, order: Tensor, view: str, *, seed: int, attempt: int
 def close(run: Training, line: Line) -> None:
     """Says what `recognition` found for a finished run's first role, and writes it into metrics.jsonl."""
     plan, exports = run.method.plan(1.0), run.method.exports()
-    seen = {
-        side: next((p for p in plan if any(n.startswith(f"{side}.") for n in p.trains)), plan[-1]) for side in exports
-    }
-    sides = [(network, seen[side].reads[0]) for side, network in exports.items()]
+    phases = {name.partition(".")[0]: phase for phase in plan for name in phase.trains}
+    sides = [(network, phases[role].reads[0]) for role, network in exports.items()]
     streams, device = run.streams, run.runtime.device
     shares = recognition([sides[0], sides[-1]], streams, seed=streams.seed, device=device, line=line)
     told = ", ".join(f"{name} {100 * share:.1f} %" for name, share in shares.items())
