@@ -27,8 +27,8 @@ def recognition(
     """
     order = torch.randperm(streams.size, generator=random.generator("closing", seed))[:IMAGES]
     trained, fresh = [network for network, _ in sides], random_weights(sides[0][0], seed)
-    models: dict[str, list[nn.Module]] = {"trained": trained, "random weights": 2 * [fresh]}
-    models["raw pixels"] = 2 * [RawPixels()]
+    plain: nn.Module = RawPixels()
+    models = {"trained": trained, "random weights": 2 * [fresh], "raw pixels": 2 * [plain]}
     shares = {}
     with line.track("Recognizing images by another view", 2 * len(models) * len(order)) as advance:
         for name, networks in models.items():

@@ -4,8 +4,8 @@ A query network Q describes edited copies, a key network K originals; each has i
 other is frozen, so that its answers for the whole data set are consistent negatives, computed once.
 
     repeat for each round
-        k_j <- K(original j) of all images;    Q learns    - mean of log( exp(q_i . k_i / t) / sum_j exp(q_i . k_j / t) )
-        q_j <- Q(edited j) of all images;      K learns    - mean of log( exp(k_i . q_i / t) / sum_j exp(k_i . q_j / t) )
+        k_j <- K(original j) of all images;   Q learns    - mean of log( exp(q_i . k_i / t) / sum_j exp(q_i . k_j / t) )
+        q_j <- Q(edited j) of all images;     K learns    - mean of log( exp(k_i . q_i / t) / sum_j exp(k_i . q_j / t) )
     Q(x) = unit(head_Q(backbone_Q(x))),  K(x) = unit(head_K(backbone_K(x)));  copies are found by Q(x) . K(y)
 
 live_head: frozen is the backbone alone, and the head behind its N stored features learns too, in every step anew.
