@@ -16,9 +16,11 @@ from lookalike.data import (
     Images,
     Skipped,
     Skips,
+    Source,
     Unreadable,
     available_memory,
     cached,
+    duplicates,
     labels,
     still_unreadable,
     stored,
@@ -26,6 +28,7 @@ from lookalike.data import (
 from lookalike.data.cache import SHARE
 from lookalike.functional.collectives import agree, rank, world
 from lookalike.functional.memory import STEPS, keep_freed_memory
+from lookalike.modules import Bank, InstanceClasses
 from lookalike.recipes import (
     Recipe,
     build_encoder,
@@ -142,6 +145,8 @@ def assemble(job: Job, recipe: Recipe, device: torch.device, line: Line, stop: C
         line.say(f"{method_name(recipe)}: {note}")
     timeline(method.plan(recipe.epochs), size=len(job.source), batch=recipe.batch)  # raises where they do not fit
     streams = streamed(job, recipe, asked.workers, line, stop)
+    if folder and rank() == 0 and any(isinstance(part, Bank | InstanceClasses) for part in method.modules()):
+        tell_duplicates(streams.source, line)
     runtime = Runtime(
         device=device, precision=asked.precision, channels_last=asked.channels_last, compile=asked.compile
     )
@@ -163,6 +168,17 @@ def assemble(job: Job, recipe: Recipe, device: torch.device, line: Line, stop: C
         probes=watching(recipe, streams, metrics, device),
         stop=stop,
     )
+
+
+def tell_duplicates(source: Source, line: Line) -> None:
+    """Says how many images are exact copies of others, for a method that tells each image from all others."""
+    found = duplicates(source) if isinstance(source, Images) else []
+    if found:
+        line.say(
+            f"{sum(len(group) - 1 for group in found):,} images are exact copies of others, for instance "
+            f"{source.name(found[0][1])} of {source.name(found[0][0])}: each counts as another image than its copy; "
+            "leave them out of the data if that is not wanted"
+        )
 
 
 def measured(folder: RunFolder, recipe: Recipe, line: Line) -> Metrics:
@@ -192,6 +208,7 @@ def streamed(job: Job, recipe: Recipe, workers: int, line: Line, stop: Callable[
         rank=rank(),
         world=world(),
         skips=skips,
+        identity=job.source.identity() if job.folder else None,
     )
 
 

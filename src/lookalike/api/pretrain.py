@@ -85,9 +85,11 @@ def resume(
             raise ValueError(f"{folder.path} was trained on a data set in memory: resume it in Python with data=")
         source = opened(place, recipe.data, line)
         if manifest["identity"] != source.identity():
+            then, now = manifest["images"], len(source)
+            change = f"{then:,} then, {now:,} now" if then != now else f"as many, {now:,}, of other names or sizes"
             raise ValueError(
-                f"the images are not those that {folder.path} began with ({manifest['images']:,} then, {len(source):,} "
-                "now, or other sizes): restore them, or start a new run with --init"
+                f"the images are not those that {folder.path} began with ({change}): restore them, or start a new run "
+                "with --init"
             )
         if allow_different_numerics:
             recipe = _device_here(recipe)
