@@ -1,5 +1,6 @@
 """A run that leaves two networks: each role is embedded, exported and scored, and a new run starts from both."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -23,13 +24,14 @@ TINY = ["epochs=1", "batch=8", "runtime.device=cpu", "views.size=16", "saving.ch
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twenty-four images in two classes."""
+    """Twenty-four images in two classes; one is a copy of another."""
     folder = tmp_path_factory.mktemp("photos")
     for number in range(24):
         place = folder / ("dark" if number % 2 else "light")
         place.mkdir(exist_ok=True)
         pixels = torch.randint(256, (16, 16, 3), generator=random.generator("role", number), dtype=torch.uint8)
         Image.fromarray((pixels // (1 + number % 2)).numpy()).save(place / f"{number}.png")
+    shutil.copy(folder / "light" / "0.png", folder / "light" / "2.png")
     return folder
 
 
@@ -58,6 +60,7 @@ def test_the_log_says_what_is_reconstructed_lowered_and_next(run) -> None:
     log = (run.path / "log.txt").read_text()
     assert "qk_iteration: a reconstruction" in log
     assert "20 rounds are more than 1 epochs: lowered to 1" in log
+    assert f"1 images are exact copies of others, for instance light{os.sep}2.png of light{os.sep}0.png" in log
     assert "among 24 training images: trained" in log
     assert f"lookalike evaluate {run.path} --data LABELLED --role query" in log
 

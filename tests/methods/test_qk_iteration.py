@@ -218,11 +218,19 @@ class Pictures:
         return str(index)
 
 
-def go(folder: Path, *, live: bool = False, every: int = 1, die_after: int | None = None, last: int | None = None):
+def go(
+    folder: Path,
+    *,
+    live: bool = False,
+    every: int = 1,
+    die_after: int | None = None,
+    last: int | None = None,
+    bank: Bank | None = None,
+):
     """Trains two rounds in fp64, or goes on where the folder stands: the method, the losses, the reads."""
     with torch.random.fork_rng():
         torch.manual_seed(7)
-        bank = Bank(IMAGES, 12, derived=True)
+        bank = bank or Bank(IMAGES, 12, derived=True)
         method = QKIteration(Net(12), nn.Linear(12, 12), bank, rounds=2, live_head=live, temperature=0.1)
     source = Pictures(last)
     training = Training(
@@ -297,6 +305,13 @@ def test_killed_half_way_through_filling_the_bank(tmp_path: Path, unbroken) -> N
     _, losses, reads = go(tmp_path)
     assert reads == 3 * IMAGES + (STEPS - 2) * BATCH  # the second bank anew, the first one never again
     demand_the_same(tmp_path, losses, unbroken[False])
+
+
+def test_a_bank_in_a_file_gives_the_same_bits_and_leaves_nothing(tmp_path: Path, unbroken) -> None:
+    bank = Bank(IMAGES, 12, dtype=F64, derived=True, folder=tmp_path)
+    demand_the_same(tmp_path, go(tmp_path, bank=bank)[1], unbroken[False])
+    assert bank.mapped
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoints", "metrics.jsonl"}
 
 
 def test_edits_are_drawn_anew_for_each_phase_and_alike_after_a_stop() -> None:
