@@ -60,7 +60,7 @@ def test_the_log_says_what_is_reconstructed_lowered_and_next(run) -> None:
     log = (run.path / "log.txt").read_text()
     assert "qk_iteration: a reconstruction" in log
     assert "20 rounds are more than 1 epochs: lowered to 1" in log
-    assert f"1 images are exact copies of others, for instance light{os.sep}2.png of light{os.sep}0.png" in log
+    assert f"exact copies of other images: 1, for instance light{os.sep}2.png of light{os.sep}0.png" in log
     assert "among 24 training images: trained" in log
     assert f"lookalike evaluate {run.path} --data LABELLED --role query" in log
 

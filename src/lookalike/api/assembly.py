@@ -4,6 +4,7 @@ import os
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -28,6 +29,7 @@ from lookalike.data import (
 from lookalike.data.cache import SHARE
 from lookalike.functional.collectives import agree, rank, world
 from lookalike.functional.memory import STEPS, keep_freed_memory
+from lookalike.methods.method import Method
 from lookalike.modules import Bank, InstanceClasses
 from lookalike.recipes import (
     Recipe,
@@ -88,7 +90,7 @@ def settle(job: Job, device: torch.device, line: Line) -> Recipe:
     torch.set_num_threads(threads)
     size = view_size(recipe)
     encoder = build_encoder(recipe.backbone, channels=recipe.data.channels, size=size, seed=recipe.seed)
-    _demand_possible(job)
+    _demand_possible(job, device)
     rows = min(TRIAL_PIXELS // size**2, recipe.batch // recipe.accumulate // world())
     rows = max(8, rows)
     views = len(build_views(recipe).plan)
@@ -113,11 +115,11 @@ def settle(job: Job, device: torch.device, line: Line) -> Recipe:
     return with_values(recipe, {"runtime": chosen})
 
 
-def _demand_possible(job: Job) -> None:
+def _demand_possible(job: Job, device: torch.device) -> None:
     """Raises what `assemble` would, before minutes are spent on the trial, on an encoder that nobody else uses."""
     recipe = job.recipe
     encoder = build_encoder(recipe.backbone, channels=recipe.data.channels, size=view_size(recipe), seed=recipe.seed)
-    method = build_method(recipe, encoder, len(job.source), lambda note: None)
+    method = build_method(recipe, encoder, len(job.source), lambda note: None, place_of_banks(job, device))
     timeline(method.plan(recipe.epochs), size=len(job.source), batch=recipe.batch)
     build_optimization(recipe, lambda note: None)
     if job.label_spec:
@@ -126,23 +128,12 @@ def _demand_possible(job: Job) -> None:
 
 def assemble(job: Job, recipe: Recipe, device: torch.device, line: Line, stop: Callable[[], bool]) -> Training:
     """Everything that `train` needs, for a settled recipe. What a user can mend is found before images are decoded."""
-    asked, size, folder = Chosen(**recipe.runtime.model_dump()), view_size(recipe), job.folder
+    asked, folder = Chosen(**recipe.runtime.model_dump()), job.folder
     keep_freed_memory(STEPS)
     torch.set_num_threads(asked.threads)
     checkpoints = Checkpoints(folder.path, keep=recipe.saving.keep) if folder else None
-    encoder = build_encoder(recipe.backbone, channels=recipe.data.channels, size=size, seed=recipe.seed)
-    # a checkpoint holds what became of the weights to start from
-    init = job.init if checkpoints is None or checkpoints.latest_step() is None else None
-    pair = init is not None and holds_pair(init)
-    if init is not None and not pair:
-        start_from(encoder, init)  # before momentum encoders and second sides are made as copies of it
-    place = folder.path if folder and device.type == "cpu" else None
-    method = build_method(recipe, encoder, len(job.source), line.say, place)
-    if init is not None and pair:
-        start_pair(method, init)
-    unlabeled = "" if job.label_spec else method.unlabeled
-    for note in filter(None, (method.reconstruction, unlabeled, *(method.notes(recipe.epochs) or ()))):
-        line.say(f"{method_name(recipe)}: {note}")
+    begins = checkpoints is None or checkpoints.latest_step() is None
+    method = made(job, recipe, device, line, job.init if begins else None)  # a checkpoint holds what became of it
     timeline(method.plan(recipe.epochs), size=len(job.source), batch=recipe.batch)  # raises where they do not fit
     streams = streamed(job, recipe, asked.workers, line, stop)
     if folder and rank() == 0 and any(isinstance(part, Bank | InstanceClasses) for part in method.modules()):
@@ -170,12 +161,32 @@ def assemble(job: Job, recipe: Recipe, device: torch.device, line: Line, stop: C
     )
 
 
+def made(job: Job, recipe: Recipe, device: torch.device, line: Line, init: str | None) -> Method:
+    """The method with its first weights, or those of `init`; what is to be known of it is said."""
+    encoder = build_encoder(recipe.backbone, channels=recipe.data.channels, size=view_size(recipe), seed=recipe.seed)
+    pair = init is not None and holds_pair(init)
+    if init is not None and not pair:
+        start_from(encoder, init)  # before momentum encoders and second sides are made as copies of it
+    method = build_method(recipe, encoder, len(job.source), line.say, place_of_banks(job, device))
+    if init is not None and pair:
+        start_pair(method, init)
+    unlabeled = "" if job.label_spec else method.unlabeled
+    for note in filter(None, (method.reconstruction, unlabeled, *(method.notes(recipe.epochs) or ()))):
+        line.say(f"{method_name(recipe)}: {note}")
+    return method
+
+
+def place_of_banks(job: Job, device: torch.device) -> Path | None:
+    """The run folder, where the disk may stand in for memory: an accelerator cannot read from there."""
+    return job.folder.path if job.folder and device.type == "cpu" else None
+
+
 def tell_duplicates(source: Source, line: Line) -> None:
     """Says how many images are exact copies of others, for a method that tells each image from all others."""
     found = duplicates(source) if isinstance(source, Images) else []
     if found:
         line.say(
-            f"{sum(len(group) - 1 for group in found):,} images are exact copies of others, for instance "
+            f"exact copies of other images: {sum(len(group) - 1 for group in found):,}, for instance "
             f"{source.name(found[0][1])} of {source.name(found[0][0])}: each counts as another image than its copy; "
             "leave them out of the data if that is not wanted"
         )
