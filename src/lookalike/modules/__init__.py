@@ -12,6 +12,7 @@ from lookalike.modules.batch_statistics import (
     unmeasured,
     with_batch_statistics,
 )
+from lookalike.modules.clusters import Clusters
 from lookalike.modules.descriptor import Descriptor
 from lookalike.modules.heads import SHAPES, Shape, head, mlp
 from lookalike.modules.instance_classes import InstanceClasses
@@ -26,6 +27,7 @@ __all__ = [
     "SHAPES",
     "Bank",
     "BatchNorm",
+    "Clusters",
     "Column",
     "DerivedBank",
     "Descriptor",
