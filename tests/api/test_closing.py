@@ -32,7 +32,7 @@ def streams(count: int) -> Streams:
 def test_the_share_is_that_of_a_plain_loop():
     data, model, key = streams(40), Tones(), random.key("closing views", 3)
     before = fingerprint(model)
-    found = recognition(model, data, "view/1", seed=3, device=CPU, line=Line(quiet=True))
+    found = recognition(2 * [(model, "view/1")], data, seed=3, device=CPU, line=Line(quiet=True))
     views = [
         [
             data.views.render(

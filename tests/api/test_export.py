@@ -348,7 +348,7 @@ def test_generated_images_are_the_same_each_time_and_not_flat(resnet):
     from lookalike.api.export import generated
 
     recipe = load(str(resnet / "recipe.yaml"))
-    subject = targets_module.Subject(Run(resnet).encoder, recipe.backbone, 16)
+    subject = targets_module.Subject(Run(resnet).encoder, recipe)
     images = generated(subject)
     assert torch.equal(images, generated(subject))
     assert (images.float().std(dim=(1, 2, 3)) > 20).all()

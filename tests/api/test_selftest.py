@@ -18,7 +18,7 @@ from lookalike.api.selftest import (
     resumed,
     tried,
 )
-from lookalike.api.tiny import batch, tiny
+from lookalike.api.tiny import batch, prepared, tiny
 from lookalike.recipes import METHODS
 
 CPU = torch.device("cpu")
@@ -30,7 +30,7 @@ def test_every_method_has_a_loop() -> None:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_each_method_is_what_its_loop_says_in_fp64(name) -> None:
-    method, exact = tiny(name).double(), tiny(name).double()
+    method, exact = prepared(tiny(name).double()), prepared(tiny(name).double())
     mine = method(batch(method, 12)).loss
     theirs = LOOPS[name](exact, batch(exact, 12).views)
     assert error(mine, theirs) < 1e-13

@@ -14,8 +14,8 @@ from pickles import pickles
 from spent import spending
 from test_damage import forge
 
-from lookalike.api.assembly import start_from
 from lookalike.api.folder import RunFolder
+from lookalike.api.start import start_from
 from lookalike.data import Files, Unreadable, open_source
 from lookalike.modules import backbone
 from lookalike.recipes import load

@@ -7,7 +7,7 @@ import pytest
 from sources import REPOSITORY
 from torch import Tensor, nn
 
-from lookalike.api.tiny import batch, tiny
+from lookalike.api.tiny import batch, prepared, tiny
 from lookalike.modules import Bank, Clusters, InstanceClasses, MomentumEncoder, NormedPrototypes, Prototypes, Queue
 from lookalike.recipes import METHODS
 
@@ -32,12 +32,13 @@ def test_every_method_is_in_the_table_and_in_the_advice():
 
 @pytest.mark.parametrize("name", METHODS)
 def test_the_cost_of_a_step_is_what_is_counted(name: str) -> None:
-    method, rows, seen = tiny(name), 12, Counter[bool]()
+    method, rows, seen = prepared(tiny(name)), 12, Counter[bool]()
 
     def count(module: nn.Module, given: object, features: Tensor) -> None:
         seen[features.requires_grad] += len(features)
 
-    method.encoder.register_forward_hook(count)
+    learner = method.query if name == "qk_iteration" else method  # the key network is frozen while it learns
+    learner.encoder.register_forward_hook(count)
     slow = [part for part in method.modules() if isinstance(part, MomentumEncoder)]
     if slow:
         slow[0].copies[0].register_forward_hook(count)

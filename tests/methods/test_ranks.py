@@ -5,6 +5,7 @@ import torch
 import torch.distributed as dist
 
 from lookalike import recipes
+from lookalike.api.tiny import IMAGES, prepared
 from lookalike.functional.collectives import gather_rows, rank, world
 from lookalike.functional.margin import Margin
 from lookalike.functional.other_clusters import Sampler
@@ -23,6 +24,7 @@ from lookalike.methods.moco_v3 import MoCoV3
 from lookalike.methods.nnclr import NNCLR
 from lookalike.methods.npid import NPID
 from lookalike.methods.pic import PIC
+from lookalike.methods.qk_iteration import QKIteration
 from lookalike.methods.relicv2 import ReLICv2
 from lookalike.methods.ressl import ReSSL
 from lookalike.methods.sce import SCE
@@ -79,6 +81,8 @@ METHODS = [  # a method, or a method and what is special
     "instance_classifier",
     "interclr",
     "interclr random",
+    "qk_iteration",
+    "qk_iteration live",
 ]
 VIEWS = ("view/1", "view/2")
 
@@ -88,6 +92,7 @@ def build(name: str) -> Method:
     encoder, projector, predictor = mlp(6, [8, 5], last_norm="plain"), mlp(5, [7, 4]), mlp(4, [7, 4])
     queue, bank = Queue(20, 4, seed=1), Bank(20, 4)
     bank.fill([(torch.arange(20), queue.rows())])
+    plain, derived, features = mlp(5, [7, 4], norm="none"), *(Bank(IMAGES, dim, derived=True) for dim in (4, 5))
     classes = InstanceClasses(20, 4, remember=True, sampled=True, seed=1)
     clusters = Clusters(20, 4, count=4, smallest=3, recenter=1)
     clusters.start(queue.rows(), torch.Generator().manual_seed(1))
@@ -129,8 +134,10 @@ def build(name: str) -> Method:
         "interclr random": lambda: InterCLR(
             encoder, projector, queue, bank, clusters, Sampler("random", 9), inter_margin=Margin(0.3, "arc")
         ),
+        "qk_iteration": lambda: QKIteration(encoder, projector, derived),
+        "qk_iteration live": lambda: QKIteration(encoder, plain, features, live_head=True),
     }[name]()
-    return with_batch_statistics(method, "global").double()
+    return prepared(with_batch_statistics(method, "global").double())
 
 
 def filled(method: SwAV) -> SwAV:

@@ -21,6 +21,7 @@ from lookalike.methods.moco_v3 import MoCoV3
 from lookalike.methods.nnclr import NNCLR
 from lookalike.methods.npid import NPID
 from lookalike.methods.pic import PIC
+from lookalike.methods.qk_iteration import QKIteration
 from lookalike.methods.relicv2 import ReLICv2
 from lookalike.methods.ressl import ReSSL
 from lookalike.methods.sce import SCE
@@ -106,6 +107,7 @@ def test_it_is_the_loss_of_images_that_look_alike(method: Method, expected: floa
         ),  # counts vary with clusters
         PIC(Alike(), identity(), InstanceClasses(KEYS, 2)),  # a weight per image: near log N for epochs, in good health
         InstanceClassifier(Alike(), identity(), InstanceClasses(KEYS, 2)),
+        QKIteration(Alike(), identity(), bank()),
     ],
 )
 def test_a_loss_without_keys_or_floor_has_none(method: Method) -> None:

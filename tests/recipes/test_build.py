@@ -250,3 +250,23 @@ def test_a_shuffle_that_hides_nothing_is_said(statistics, told):
 def test_without_a_shuffle_nothing_is_said():
     recipe = load("moco_small", ["backbone.statistics=global", "method.shuffle=false", "method.queue=16", "batch=16"])
     build_method(recipe, encoder(recipe), 64, pytest.fail)
+
+
+@pytest.mark.parametrize(("live", "width"), [("false", 256), ("true", 128)])
+def test_the_bank_of_a_live_head_is_as_wide_as_the_backbone(live, width):
+    method = built("qk_iteration_small", f"method.live_head={live}", "method.bank=fp16")
+    assert method.bank.table.shape == (1000, width)
+    assert method.bank.table.dtype == torch.float16
+    assert not any(name.startswith("bank") for name in method.state_dict())
+
+
+def test_a_bank_that_memory_cannot_hold_lies_in_a_file_of_the_run_and_says_so(tmp_path, monkeypatch):
+    recipe, notes = load("qk_iteration_small", QUARTER), list[str]()
+    assert not build_method(recipe, encoder(recipe), 1000, notes.append, tmp_path).bank.mapped
+    monkeypatch.setattr("lookalike.recipes.build_parts.SHARE", 1e-9)  # as if a machine had next to no memory
+    assert build_method(recipe, encoder(recipe), 1000, notes.append, tmp_path).bank.mapped
+    (note,) = notes
+    assert note.startswith("the bank of 1,000 x 256 numbers takes 0.001 GB, and memory has ")
+    assert f"it lies in a file without a name in {tmp_path}, gone when this process ends" in note
+    assert list(tmp_path.iterdir()) == []
+    assert not built("qk_iteration_small").bank.mapped  # nowhere to lie

@@ -26,7 +26,7 @@ from lookalike.recipes import (
     text,
     view_size,
 )
-from lookalike.recipes.build import build_heads
+from lookalike.recipes.build_parts import build_heads
 from lookalike.recipes.parts import Head
 from lookalike.training.checkpoint import Checkpoints
 from lookalike.training.journal import Journal
@@ -132,6 +132,13 @@ OBJECTIVES = {
     "instance_classifier_imagenet": (1000, 4096, 224, 0.15, None, None),
     "instance_classifier_small": (200, 256, 32, 0.15, None, None),
     "instance_classifier_photos": (100, 256, 224, 0.15, None, None),
+    "qk_iteration_disc21": (20, 256, 224, 0.05, None, None),
+    "qk_iteration_small": (200, 256, 32, 0.05, None, None),
+    "qk_iteration_photos": (100, 256, 224, 0.05, None, None),
+    "qk_copy_photos": (100, 256, 224, 0.05, None, None),
+    "qk_copy_cifar10": (100, 256, 32, 0.05, None, None),
+    "simclr_copy_photos": (50, 256, 224, 0.05, None, None),
+    "simclr_copy_cifar10": (50, 256, 32, 0.05, None, None),
 }
 # recipe: rule, rate at the recipe's batch, weight decay, what is free of it, epochs of warm-up
 OPTIMIZERS = {
@@ -222,6 +229,13 @@ OPTIMIZERS = {
     "instance_classifier_imagenet": ("sgd", 0.48, 1e-4, "nothing", 10),
     "instance_classifier_small": ("sgd", 0.06, 5e-4, "nothing", 10),
     "instance_classifier_photos": ("sgd", 0.03, 1e-4, "nothing", 5),
+    "qk_iteration_disc21": ("sgd", 0.03, 1e-4, "nothing", 1),
+    "qk_iteration_small": ("sgd", 0.06, 5e-4, "nothing", 10),
+    "qk_iteration_photos": ("sgd", 0.03, 1e-4, "nothing", 5),
+    "qk_copy_photos": ("sgd", 0.03, 1e-4, "nothing", 5),
+    "qk_copy_cifar10": ("sgd", 0.06, 5e-4, "nothing", 5),
+    "simclr_copy_photos": ("sgd", 0.03, 1e-4, "nothing", 5),
+    "simclr_copy_cifar10": ("sgd", 0.06, 5e-4, "nothing", 5),
 }
 # recipe: BatchNorm statistics of encoder and momentum encoder
 STATISTICS = {

@@ -14,7 +14,7 @@ from lookalike.training.timeline import timeline
 
 IMAGES, BATCH, FAR = 64, 16, 3001
 SIZES = {"neighbors", "hardest", "negatives", "others", "recent", "window"}  # of which there may be too few
-NO_SIZES = {"pairs", "with_query", "shift", "iterations", "frozen_steps"}  # any number of which can be had
+NO_SIZES = {"pairs", "with_query", "shift", "iterations", "frozen_steps", "rounds"}  # any number of which can be had
 SAMPLED = ["method.classes.sampled=true"]  # of which only some classes may take part
 WITH = {  # without which a number has no effect
     ("pic", "recent"): SAMPLED,

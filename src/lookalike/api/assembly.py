@@ -4,20 +4,24 @@ import os
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
 from lookalike.api.folder import RunFolder
 from lookalike.api.probes import HealthProbe, KnnProbe
 from lookalike.api.sources import Others
+from lookalike.api.start import holds_pair, start_from, start_pair
 from lookalike.data import (
     Cached,
     Images,
     Skipped,
     Skips,
+    Source,
     Unreadable,
     available_memory,
     cached,
+    duplicates,
     labels,
     still_unreadable,
     stored,
@@ -25,7 +29,8 @@ from lookalike.data import (
 from lookalike.data.cache import SHARE
 from lookalike.functional.collectives import agree, rank, world
 from lookalike.functional.memory import STEPS, keep_freed_memory
-from lookalike.modules import Encoder, load_weights
+from lookalike.methods.method import Method
+from lookalike.modules import Bank, InstanceClasses
 from lookalike.recipes import (
     Recipe,
     build_encoder,
@@ -109,11 +114,11 @@ def settle(job: Job, device: torch.device, line: Line) -> Recipe:
     return with_values(recipe, {"runtime": chosen})
 
 
-def demand_possible(job: Job) -> None:
+def demand_possible(job: Job, device: torch.device) -> None:
     """Raises what `assemble` would, before anything is said or timed, on an encoder that nobody else uses."""
     recipe = job.recipe
     encoder = build_encoder(recipe.backbone, channels=recipe.data.channels, size=view_size(recipe), seed=recipe.seed)
-    method = build_method(recipe, encoder, len(job.source), lambda note: None)
+    method = build_method(recipe, encoder, len(job.source), lambda note: None, place_of_banks(job, device))
     timeline(method.plan(recipe.epochs), size=len(job.source), batch=recipe.batch)
     build_optimization(recipe, lambda note: None)
     if job.label_spec:
@@ -122,18 +127,16 @@ def demand_possible(job: Job) -> None:
 
 def assemble(job: Job, recipe: Recipe, device: torch.device, line: Line, stop: Callable[[], bool]) -> Training:
     """Everything that `train` needs, for a settled recipe. What a user can mend is found before images are decoded."""
-    asked, size, folder = Chosen(**recipe.runtime.model_dump()), view_size(recipe), job.folder
+    asked, folder = Chosen(**recipe.runtime.model_dump()), job.folder
     keep_freed_memory(STEPS)
     torch.set_num_threads(asked.threads)
     checkpoints = Checkpoints(folder.path, keep=recipe.saving.keep) if folder else None
-    encoder = build_encoder(recipe.backbone, channels=recipe.data.channels, size=size, seed=recipe.seed)
-    if job.init is not None and (checkpoints is None or checkpoints.latest_step() is None):
-        start_from(encoder, job.init)  # a checkpoint holds what became of them
-    method = build_method(recipe, encoder, len(job.source), line.say)
-    for note in filter(None, (method.reconstruction, "" if job.label_spec else method.unlabeled)):
-        line.say(f"{method_name(recipe)}: {note}")
+    begins = checkpoints is None or checkpoints.latest_step() is None
+    method = made(job, recipe, device, line, job.init if begins else None)  # a checkpoint holds what became of it
     timeline(method.plan(recipe.epochs), size=len(job.source), batch=recipe.batch)  # raises where they do not fit
     streams = streamed(job, recipe, asked.workers, line, stop)
+    if folder and rank() == 0 and any(isinstance(part, Bank | InstanceClasses) for part in method.modules()):
+        tell_duplicates(streams.source, line)
     runtime = Runtime(
         device=device, precision=asked.precision, channels_last=asked.channels_last, compile=asked.compile
     )
@@ -155,6 +158,37 @@ def assemble(job: Job, recipe: Recipe, device: torch.device, line: Line, stop: C
         probes=watching(recipe, streams, metrics, device),
         stop=stop,
     )
+
+
+def made(job: Job, recipe: Recipe, device: torch.device, line: Line, init: str | None) -> Method:
+    """The method with its first weights, or those of `init`; what is to be known of it is said."""
+    encoder = build_encoder(recipe.backbone, channels=recipe.data.channels, size=view_size(recipe), seed=recipe.seed)
+    pair = init is not None and holds_pair(init)
+    if init is not None and not pair:
+        start_from(encoder, init)  # before momentum encoders and second sides are made as copies of it
+    method = build_method(recipe, encoder, len(job.source), line.say, place_of_banks(job, device))
+    if init is not None and pair:
+        start_pair(method, init)
+    unlabeled = "" if job.label_spec else method.unlabeled
+    for note in filter(None, (method.reconstruction, unlabeled, *(method.notes(recipe.epochs) or ()))):
+        line.say(f"{method_name(recipe)}: {note}")
+    return method
+
+
+def place_of_banks(job: Job, device: torch.device) -> Path | None:
+    """The run folder, where the disk may stand in for memory: an accelerator cannot read from there."""
+    return job.folder.path if job.folder and device.type == "cpu" else None
+
+
+def tell_duplicates(source: Source, line: Line) -> None:
+    """Says how many images are exact copies of others, for a method that tells each image from all others."""
+    found = duplicates(source) if isinstance(source, Images) else []
+    if found:
+        line.say(
+            f"exact copies of other images: {sum(len(group) - 1 for group in found):,}, for instance "
+            f"{source.name(found[0][1])} of {source.name(found[0][0])}: each counts as another image than its copy; "
+            "leave them out of the data if that is not wanted"
+        )
 
 
 def measured(folder: RunFolder, recipe: Recipe, line: Line) -> Metrics:
@@ -184,6 +218,7 @@ def streamed(job: Job, recipe: Recipe, workers: int, line: Line, stop: Callable[
         rank=rank(),
         world=world(),
         skips=skips,
+        identity=job.source.identity() if job.folder else None,
     )
 
 
@@ -239,16 +274,6 @@ def in_file(source: Images, store: str, heard: Callable[[int, int], None], line:
         if not agree(failure is None):
             raise failure or ValueError("decoded pixels cannot be kept: another process says why")
     return found
-
-
-def start_from(encoder: Encoder, init: str) -> None:
-    """Weights of a run folder, FILE.safetensors or timm:NAME into the encoder."""
-    folder = RunFolder.at(init)
-    if folder is None and not init.startswith("timm:") and not init.endswith(".safetensors"):
-        raise ValueError(f"--init {init} is no run folder: give one, FILE.safetensors or timm:NAME")
-    if folder is not None:
-        folder.encoder()  # raises where the run has not finished, or its weights were changed
-    load_weights(encoder, init if folder is None else folder.path / "encoder.safetensors")
 
 
 def median_side(source: Images, probes: int = 64) -> int:

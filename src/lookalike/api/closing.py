@@ -1,6 +1,6 @@
 """The end of a run: whether the encoder knows an image by another view of it, beside references that cost little."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -17,26 +17,29 @@ CHUNK = 100
 
 
 def recognition(
-    encoder: nn.Module, streams: Streams, view: str, *, seed: int, device: torch.device, line: Line
+    sides: Sequence[tuple[nn.Module, str]], streams: Streams, *, seed: int, device: torch.device, line: Line
 ) -> dict[str, float]:
     """Share of images whose other view is nearest by cosine: of "trained", "random weights" and "raw pixels".
 
-    Up to 1,000 training images, each drawn twice by the training plan's `view`. That is what contrastive training asks
-    for, on the images it asked it of: it shows whether training did anything, not what the features mean. No labels.
+    Up to 1,000 training images, each drawn twice, for each of two sides: a network, and its view of the training plan.
+    That is what contrastive training asks for, on the images it asked it of: it shows whether training did anything,
+    not what the features mean. No labels.
     """
     order = torch.randperm(streams.size, generator=random.generator("closing", seed))[:IMAGES]
-    models = {"trained": encoder, "random weights": random_weights(encoder, seed), "raw pixels": RawPixels()}
+    trained, fresh = [network for network, _ in sides], random_weights(sides[0][0], seed)
+    plain: nn.Module = RawPixels()
+    models = {"trained": trained, "random weights": 2 * [fresh], "raw pixels": 2 * [plain]}
     shares = {}
     with line.track("Recognizing images by another view", 2 * len(models) * len(order)) as advance:
-        for name, model in models.items():
+        for name, networks in models.items():
             one, two = (
                 extract(
-                    model.to(device),
+                    network.to(device),
                     drawn(streams, order, view, seed=seed, attempt=attempt),
                     device=device,
                     on_progress=steps_of(advance),
                 )
-                for attempt in (0, 1)
+                for attempt, (network, (_, view)) in enumerate(zip(networks, sides, strict=True))
             )
             found = nearest(one.rows, two.rows, 1, exclude_self=False)
             shares[name] = float((two.index[found.rows[:, 0]] == one.index).double().mean())
@@ -54,9 +57,11 @@ def drawn(streams: Streams, order: Tensor, view: str, *, seed: int, attempt: int
 
 def close(run: Training, line: Line) -> None:
     """Says what `recognition` found for a finished run's first role, and writes it into metrics.jsonl."""
-    (encoder, *_), phase = run.method.exports().values(), run.method.plan(1.0)[-1]
+    plan, exports = run.method.plan(1.0), run.method.exports()
+    phases = {name.partition(".")[0]: phase for phase in plan for name in phase.trains}
+    sides = [(network, phases[role].reads[0]) for role, network in exports.items()]
     streams, device = run.streams, run.runtime.device
-    shares = recognition(encoder, streams, phase.reads[0], seed=streams.seed, device=device, line=line)
+    shares = recognition([sides[0], sides[-1]], streams, seed=streams.seed, device=device, line=line)
     told = ", ".join(f"{name} {100 * share:.1f} %" for name, share in shares.items())
     line.say(f"an image known by another view of it, among {min(IMAGES, streams.size):,} training images: {told}")
     if run.journal.metrics:

@@ -16,7 +16,7 @@ from lookalike.api.rows import Part, Parts
 from lookalike.data import Images, Skipped, Skips, Unreadable, open_source
 from lookalike.evaluation import extract, fingerprint
 from lookalike.functional.collectives import agree, rank, world
-from lookalike.modules import Encoder
+from lookalike.modules import Descriptor, Encoder
 from lookalike.recipes import view_size
 from lookalike.training.processes import processes
 from lookalike.training.progress import Line
@@ -110,7 +110,7 @@ def _joined(parts: Parts, numbers: Sequence[int], images: int, max_bad: float, l
 class Work:
     """What a part is computed from."""
 
-    encoder: Encoder
+    encoder: Encoder | Descriptor
     source: Images
     size: int
     batch: int

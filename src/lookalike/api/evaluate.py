@@ -58,6 +58,7 @@ def evaluate(
     protocols: str | Sequence[str] = ("knn",),
     references: bool = True,
     others: Sequence[str] = (),
+    role: str = "encoder",
     device: str = "auto",
     max_bad: float = 0.001,
     quiet: bool = True,
@@ -67,14 +68,14 @@ def evaluate(
     protocols: of knn, linear, few, retrieval, finetune and linear_sgd, as docs/evaluation.md describes them. All read
     the same features of the central view, extracted once for each model; the last two draw views of their own.
     references: raw pixels and random weights are scored too; others: more references, each timm:NAME (which timm
-    downloads), FILE.safetensors or a run folder.
+    downloads), FILE.safetensors or a run folder. role: which network of the run, where it has several.
     The test images choose nothing; the backbone's fingerprint is equal before and after; an unreadable image is
     counted, and no readable one is dropped. Raises ValueError in one sentence for an unknown protocol or reference,
     labels that are missing, or a folder that is no finished run.
     """
     names = _known(protocols.split(",") if isinstance(protocols, str) else protocols)
     folder = RunFolder(Path(run))
-    scored = models(folder, references=references, others=others)
+    scored = models(folder, references=references, others=others, role=role)
     halves, place = labelled(data, channels=folder.recipe().data.channels), pick(device)
     with Line(quiet=quiet) as line:
         _tell(halves, line)

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from jaxtyping import UInt8
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lookalike.api.embed import Work
@@ -20,8 +20,8 @@ from lookalike.api.push import demand_hub, send
 from lookalike.api.targets import TARGETS, Artifact, Subject
 from lookalike.data import open_source
 from lookalike.functional import random
-from lookalike.modules import Encoder
-from lookalike.recipes import suggested, view_size
+from lookalike.modules import Descriptor
+from lookalike.recipes import suggested
 from lookalike.training.files import explained, need, remove, write_atomic
 
 IMAGES = 16  # on which the features of file and run are compared
@@ -71,10 +71,12 @@ def export(
     recipe, path = folder.recipe(), _place(folder, to, role, out)
     names = _names(path.name, to)
     _demand_free(path.parent, names, force)
-    subject = Subject(folder.encoder(role), recipe.backbone, view_size(recipe), pixels)
+    subject = Subject(folder.encoder(role), recipe, pixels)
+    if isinstance(subject.network, Descriptor) and to in OWN_NAME:
+        raise ValueError(f"{to} has no place for the head of the {role} network: use --to safetensors, torch or onnx")
     images = generated(subject) if data is None else central(data, subject)
     artifact = TARGETS[to].make(subject)
-    difference = demand_equal(artifact.features, subject.encoder, images)
+    difference = demand_equal(artifact.features, subject.network, images)
     compared = (
         f"{len(images)} {'generated ' if data is None else ''}images: features differ by {difference:.2g} at most"
     )
@@ -102,7 +104,7 @@ def central(data: Any, subject: Subject) -> UInt8[Tensor, "N C S S"]:
 
 
 @torch.no_grad()
-def demand_equal(features: Features, encoder: Encoder, images: UInt8[Tensor, "N C S S"]) -> float:
+def demand_equal(features: Features, encoder: nn.Module, images: UInt8[Tensor, "N C S S"]) -> float:
     """The largest difference between the features of a file and the run's, for all images at once and for one alone.
 
     Raises ValueError above the tolerance.

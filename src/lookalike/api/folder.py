@@ -16,8 +16,9 @@ import torch
 from torch import nn
 
 from lookalike.evaluation import fingerprint
-from lookalike.modules import Encoder
-from lookalike.recipes import Recipe, build_encoder, dump, load, view_size
+from lookalike.modules import Descriptor, Encoder
+from lookalike.recipes import Recipe, build_descriptor, build_encoder, dump, load, view_size
+from lookalike.recipes.build import head_section
 from lookalike.training.checkpoint import CheckpointError, load_weights, save_weights, write_atomic
 
 LEFT = {"log.txt", "skipped.jsonl"}  # of a run that failed before it began
@@ -119,29 +120,39 @@ class RunFolder:
                 "channels": recipe.data.channels,
                 "fingerprint": fingerprint(module),
             }
+            card |= {"head": head_section(recipe).model_dump()} if isinstance(module, Descriptor) else {}
             write_atomic(self.path / f"{role}.json", (json.dumps(card, indent=2) + "\n").encode())
         files = [self.path / f"{role}.safetensors" for role in exports]
         for file, module in zip(files, exports.values(), strict=True):
             save_weights(file, {name: tensor.detach().cpu() for name, tensor in module.state_dict().items()})
         return files
 
-    def encoder(self, role: str = "encoder") -> Encoder:
+    def roles(self) -> list[str]:
+        """What training has left: "encoder", or "key" and "query"."""
+        return sorted(path.stem for path in self.path.glob("*.safetensors"))
+
+    def shown(self) -> Encoder | Descriptor:
+        """The network that stands for the run: of a pair that which is for originals. Raises as `encoder`."""
+        return self.encoder((self.roles() or ["encoder"])[0])
+
+    def encoder(self, role: str = "encoder") -> Encoder | Descriptor:
         """The trained network of a role, in eval mode. Raises ValueError where there is none yet, or it was changed."""
         weights, recipe = self.path / f"{role}.safetensors", self.recipe()
         if not weights.is_file():
-            roles = ", ".join(sorted(path.stem for path in self.path.glob("*.safetensors")))
+            roles = ", ".join(self.roles())
             why, then = "training has not finished", f"go on with lookalike pretrain --resume {self.path}"
             if roles:
                 why, then = f"it has {roles}", "name one of these as --role"
             raise ValueError(f"{self.path} holds no trained {role} ({why}): {then}")
-        encoder = build_encoder(
+        card = _facts(self.path / f"{role}.json", "fingerprint")
+        backbone = build_encoder(
             recipe.backbone, channels=recipe.data.channels, size=view_size(recipe), seed=recipe.seed
         )
+        encoder = build_descriptor(recipe, backbone) if "head" in card else backbone
         try:
             encoder.load_state_dict(load_weights(weights))
         except RuntimeError as error:
             raise CheckpointError(f"{weights} does not fit {self.path / 'recipe.yaml'}: {error}") from None
-        card = _facts(self.path / f"{role}.json", "fingerprint")
         if card["fingerprint"] != fingerprint(encoder):
             raise CheckpointError(f"{weights} is not what training wrote: its fingerprint differs; restore the file")
         return encoder.eval()

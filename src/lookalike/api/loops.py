@@ -26,6 +26,7 @@ from lookalike.api.loops_of_batches import (
 )
 from lookalike.api.loops_of_clusters import interclr
 from lookalike.api.loops_of_crops import dino, relicv2, swav
+from lookalike.api.tiny import Vectors
 from lookalike.functional import random
 
 Loop: TypeAlias = Callable[[Any, Mapping[str, Tensor]], Tensor]
@@ -155,6 +156,15 @@ def instance_classifier(method: Any, views: Mapping[str, Tensor]) -> Tensor:
     return total / 2
 
 
+def qk_iteration(method: Any, views: Mapping[str, Tensor]) -> Tensor:
+    """Wu and Wu 2021, a phase of Q: each edited image among the key network's answers for all originals."""
+    keys = [direction(row) for row in slow(method.key, Vectors(views["edited"]).pixels("original"))]
+    rows, total = method.query.head(method.query.encoder(views["edited"])), torch.zeros((), dtype=torch.float64)
+    for number, row in enumerate(rows):
+        total = total - log_shares(direction(row), keys, method.temperature)[number]
+    return total / len(rows)
+
+
 LOOPS: Mapping[str, Loop] = {
     "simclr": simclr,
     "moco": moco,
@@ -178,4 +188,5 @@ LOOPS: Mapping[str, Loop] = {
     "pic": pic,
     "instance_classifier": instance_classifier,
     "interclr": interclr,
+    "qk_iteration": qk_iteration,
 }

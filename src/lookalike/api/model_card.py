@@ -40,7 +40,7 @@ def model_card(folder: RunFolder, subject: Subject, artifact: Artifact, *, name:
         "## What it is",
         "\n".join(["| | |", "|---|---|", *(f"| {key} | {value} |" for key, value in facts.items())]),
         "## What it reaches",
-        scores(folder, fingerprint(subject.encoder)),
+        scores(folder, fingerprint(subject.network)),
         "## License",
         rights,
         "## Recipe",
@@ -51,7 +51,7 @@ def model_card(folder: RunFolder, subject: Subject, artifact: Artifact, *, name:
 
 def identity(subject: Subject, manifest: Mapping[str, Any]) -> dict[str, str]:
     """The network, what it began with, what it learned from, and the packages that made it."""
-    encoder, section = subject.encoder, subject.backbone
+    encoder, section = subject.network, subject.backbone
     size = f"{subject.size} x {subject.size} pixels, {encoder.channels} channels"
     return {
         "network": f"{section.name}, stem {section.stem}, {size}",

@@ -9,7 +9,7 @@ from torch import nn
 
 from lookalike.api.folder import RunFolder
 from lookalike.evaluation import RawPixels, random_weights
-from lookalike.modules import backbone, load_weights
+from lookalike.modules import Descriptor, backbone, load_weights
 from lookalike.recipes import Recipe, build_encoder, view_size
 
 
@@ -30,17 +30,18 @@ class Scored:
         return any(True for _ in self.module.parameters())
 
 
-def models(folder: RunFolder, *, references: bool, others: Sequence[str]) -> list[Scored]:
+def models(folder: RunFolder, *, references: bool, others: Sequence[str], role: str = "encoder") -> list[Scored]:
     """The trained encoder first; raw pixels and random weights, if asked for; then the named weights.
 
     Raises ValueError where one is named twice, cannot be built, or takes another number of channels.
     """
-    encoder, recipe = folder.encoder(), folder.recipe()
+    encoder, recipe = folder.encoder(role), folder.recipe()
     size, seed = view_size(recipe), recipe.seed
-    found = [Scored(name="trained", module=encoder, size=size, seed=seed, epochs=recipe.epochs)]
+    kind = f"{role} descriptor" if isinstance(encoder, Descriptor) else "backbone"
+    found = [Scored(name="trained", module=encoder, size=size, features=kind, seed=seed, epochs=recipe.epochs)]
     if references:
         found += [
-            Scored(name="random weights", module=random_weights(encoder, seed), size=size, seed=seed),
+            Scored(name="random weights", module=random_weights(encoder, seed), size=size, features=kind, seed=seed),
             Scored(name="raw pixels", module=RawPixels(), size=size, features="pixels"),
         ]
     twice = sorted({name for name in others if others.count(name) > 1})
@@ -73,7 +74,7 @@ def named(spec: str, recipe: Recipe) -> Scored:
             f"{spec} was trained on images of {other.data.channels} channels, and this run on {recipe.data.channels}: "
             "compare runs on the same kind of images"
         )
-    return Scored(name=spec, module=folder.encoder(), size=view_size(other), seed=other.seed, epochs=other.epochs)
+    return Scored(name=spec, module=folder.shown(), size=view_size(other), seed=other.seed, epochs=other.epochs)
 
 
 def _of_timm(spec: str, channels: int) -> Scored:

@@ -61,7 +61,7 @@ def pretrain(
         agree(True)  # nobody writes before all have looked
         job = Job(folder=folder, recipe=settled, source=source, init=init, label_spec=label_spec)
         with _line(folder, quiet) as line, _nothing_left(folder):
-            demand_possible(job)
+            demand_possible(job, device)
             for note in (*notes, f"{len(source):,} images, run folder {path}", *_left_out(source)):
                 line.say(note)
             _write(job, settle(job, device, line) if rank() == 0 else settled, data)
@@ -87,9 +87,11 @@ def resume(
             raise ValueError(f"{folder.path} was trained on a data set in memory: resume it in Python with data=")
         source = opened(place, recipe.data, line)
         if manifest["identity"] != source.identity():
+            then, now = manifest["images"], len(source)
+            change = f"{then:,} then, {now:,} now" if then != now else f"as many, {now:,}, of other names or sizes"
             raise ValueError(
-                f"the images are not those that {folder.path} began with ({manifest['images']:,} then, {len(source):,} "
-                "now, or other sizes): restore them, or start a new run with --init"
+                f"the images are not those that {folder.path} began with ({change}): restore them, or start a new run "
+                "with --init"
             )
         if allow_different_numerics:
             recipe = _device_here(recipe)
@@ -187,7 +189,9 @@ def _trained(job: Job, recipe: Recipe, device: torch.device, line: Line) -> Run:
         line.say(f"wrote {', '.join(map(str, files))}")
         close(training, line)
         line.say(f"next, without labels: lookalike report {job.folder.path}")
-        line.say(f"next: lookalike evaluate {job.folder.path} --data LABELLED")
+        role = next(iter(training.method.exports()))
+        which = "" if role == "encoder" else f" --role {role}"
+        line.say(f"next: lookalike evaluate {job.folder.path} --data LABELLED{which}")
     agree(True)
     return Run(job.folder.path)
 

@@ -53,7 +53,7 @@ def dry_run(
 
 def rehearse(job: Job, device: torch.device, stop: Callable[[], bool]) -> Recipe:
     """Trains a job without a folder until `stop`, and returns its settled recipe."""
-    demand_possible(job)
+    demand_possible(job, device)
     with Line(quiet=True) as line:
         whole = settle(job, device, line)
         with suppress(Stopped):

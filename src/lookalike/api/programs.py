@@ -5,10 +5,8 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.export import Dim
-
-from lookalike.modules import Encoder
 
 Features = Callable[[Tensor], Tensor]
 
@@ -23,7 +21,7 @@ def as_pixels(images: Tensor, kind: str) -> Tensor:
     return images if kind == "uint8" else images.float() / 255
 
 
-def torch_program(encoder: Encoder, example: Tensor) -> bytes:
+def torch_program(encoder: nn.Module, example: Tensor) -> bytes:
     """The bytes of a .pt2 file for pixels of the example's type and size, in batches of any size.
 
     They hold no path and no time: the same weights and the same torch give the same bytes.
@@ -37,7 +35,7 @@ def torch_program(encoder: Encoder, example: Tensor) -> bytes:
     return file.getvalue()
 
 
-def onnx_program(encoder: Encoder, example: Tensor) -> bytes:
+def onnx_program(encoder: nn.Module, example: Tensor) -> bytes:
     """The bytes of an .onnx file with its weights inside; otherwise as `torch_program`.
 
     Raises ValueError where the packages are missing, or the weights are too large for one file.

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lookalike.api.loops import LOOPS
-from lookalike.api.tiny import batch, moment, pixels, reads, tiny
+from lookalike.api.tiny import batch, moment, pixels, prepared, reads, tiny
 from lookalike.api.two_processes import Alone, difference
 from lookalike.methods.method import Method
 from lookalike.recipes.tables import METHODS
@@ -82,7 +82,7 @@ def tried(what: str, limit: float, measure: Callable[..., float], *arguments: ob
 
 def against_loop(name: str, place: torch.device) -> float:
     """Relative error of loss and gradients in fp32."""
-    exact, shipped = tiny(name).double(), tiny(name).to(place)
+    exact, shipped = prepared(tiny(name).double()), prepared(tiny(name).to(place))
     loss = LOOPS[name](exact, {view: pixels(view, ROWS, 0) for view in reads(exact)})
     loss.backward()
     mine = shipped(batch(shipped, ROWS)).loss
@@ -92,7 +92,7 @@ def against_loop(name: str, place: torch.device) -> float:
 
 def against_single(name: str, place: torch.device) -> float:
     """Relative error of the loss under autocast to bf16; infinite where the gradient is not finite."""
-    single, half = (tiny(name).to(place) for _ in range(2))
+    single, half = (prepared(tiny(name).to(place)) for _ in range(2))
     with torch.autocast(place.type, torch.bfloat16):
         loss = half(batch(half, ROWS)).loss
     loss.backward()
@@ -119,7 +119,7 @@ class Rehearsal:
     """A few steps of training of a tiny method, and its state."""
 
     def __init__(self, name: str, seed: int = 0) -> None:
-        self.method = tiny(name, seed)
+        self.method = prepared(tiny(name, seed))
         learnable = {key: value for key, value in self.method.named_parameters() if value.requires_grad}
         self.optimizer = Optimization(name="sgd", rate=0.05).build(learnable, self.method)
 
@@ -141,6 +141,7 @@ class Rehearsal:
         load_flat_state(self.optimizer, found.tensors, found.facts)
         weights = {key: value for key, value in found.tensors.items() if key.startswith("method/")}
         self.method.load_state_dict({key.removeprefix("method/"): value for key, value in weights.items()})
+        prepared(self.method)
 
 
 def on_two_processes() -> Iterator[Check]:

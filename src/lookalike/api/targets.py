@@ -23,7 +23,7 @@ from lookalike.api.programs import (
     opened_torch,
     torch_program,
 )
-from lookalike.modules import Encoder
+from lookalike.modules import Descriptor, Encoder
 from lookalike.modules.layouts import (
     Blueprint,
     detectron2_names,
@@ -31,6 +31,8 @@ from lookalike.modules.layouts import (
     timm_blueprint,
     torchvision_blueprint,
 )
+from lookalike.recipes import Recipe, view_size
+from lookalike.recipes.build import head_section
 from lookalike.recipes.schema import Backbone
 from lookalike.training.weights import decode, encode
 
@@ -39,12 +41,25 @@ FILE = '"FILE"'  # stands for the path in what loads a file
 
 @dataclass(frozen=True)
 class Subject:
-    """What is exported: an encoder, what it was built from, the side of its images; pixels: what programs take."""
+    """What is exported: a network, and the recipe that it was built from; pixels: what programs take."""
 
-    encoder: Encoder
-    backbone: Backbone
-    size: int
+    network: Encoder | Descriptor
+    recipe: Recipe
     pixels: str = "uint8"
+
+    @property
+    def encoder(self) -> Encoder:
+        """The network, or its backbone."""
+        return self.network.backbone if isinstance(self.network, Descriptor) else self.network
+
+    @property
+    def backbone(self) -> Backbone:
+        return self.recipe.backbone
+
+    @property
+    def size(self) -> int:
+        """The side of the images."""
+        return view_size(self.recipe)
 
     def example(self) -> Tensor:
         """Two images as a program takes them; one alone would be taken for a batch that is always one."""
@@ -76,17 +91,25 @@ class Artifact:
 
 
 def own(subject: Subject) -> Artifact:
-    """The file that --init and `load_weights` read: network and normalization."""
-    content, copy, section = _file(subject.encoder.state_dict()), deepcopy(subject.encoder), subject.backbone
+    """The file that --init and `load_weights` read: network and normalization, and a descriptor's head."""
+    content, copy, section = _file(subject.network.state_dict()), deepcopy(subject.network), subject.backbone
     copy.load_state_dict(_read(content))
     arguments = f'"{section.name}", stem="{section.stem}", image_size={subject.size}, channels={copy.channels}'
-    lines = (
-        "from lookalike.modules import backbone, load_weights",
+    names, lines = "backbone", [f"encoder = backbone({arguments}).eval()"]
+    if isinstance(subject.network, Descriptor):
+        head = head_section(subject.recipe)
+        names = "Descriptor, backbone, head"
+        lines += [
+            f'layers = head("{head.shape}", encoder.dim, hidden={head.hidden}, out={head.out})',
+            "encoder = Descriptor(encoder, layers).eval()",
+        ]
+    lines = [
+        f"from lookalike.modules import {names}, load_weights",
         "",
-        f"encoder = backbone({arguments}).eval()",
+        *lines,
         f"load_weights(encoder, {FILE})",
         "features = encoder(pixels)",
-    )
+    ]
     return Artifact(content, "\n".join(lines), copy, "lookalike pretrain DATA --init FILE starts a run from it.")
 
 
@@ -147,14 +170,14 @@ def for_detectron2(subject: Subject) -> Artifact:
 
 def for_torch(subject: Subject) -> Artifact:
     """A program of torch.export; loading it takes torch alone."""
-    content = torch_program(subject.encoder, subject.example())
+    content = torch_program(subject.network, subject.example())
     lines = ("import torch", "", f"features = torch.export.load({FILE}).module()(pixels)")
     return Artifact(content, "\n".join(lines), _taking(subject, opened_torch(content)), _pixels(subject))
 
 
 def for_onnx(subject: Subject) -> Artifact:
     """An ONNX model; running it takes onnxruntime, or what else reads ONNX."""
-    content = onnx_program(subject.encoder, subject.example())
+    content = onnx_program(subject.network, subject.example())
     lines = (
         "import onnxruntime",
         "",

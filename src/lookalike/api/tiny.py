@@ -1,11 +1,13 @@
 """Each method with tiny networks on vectors of six numbers, and batches for it: what the self-test runs."""
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from lookalike.evaluation import evaluating
 from lookalike.functional import random
 from lookalike.functional.collectives import rank, world
 from lookalike.functional.schedules import Clock
@@ -13,6 +15,7 @@ from lookalike.methods.method import Batch, Method, Progress
 from lookalike.modules import (
     Bank,
     Clusters,
+    DerivedBank,
     InstanceClasses,
     NormedPrototypes,
     Prototypes,
@@ -60,6 +63,8 @@ def _part(name: str, parameter: inspect.Parameter, first: bool) -> nn.Module:
         return mlp(FEATURES if first else OUT, [HIDDEN, OUT])
     if parameter.annotation in (Queue, Queue | None):
         return Queue(KEYS, OUT, seed=CLEAR)
+    if parameter.annotation is DerivedBank:
+        return Bank(IMAGES, OUT, derived=True)
     if parameter.annotation is Bank:
         bank = Bank(IMAGES, OUT)
         bank.fill([(torch.arange(IMAGES), Queue(IMAGES, OUT, seed=1).rows())])
@@ -76,6 +81,39 @@ def _part(name: str, parameter: inspect.Parameter, first: bool) -> nn.Module:
         f"the self-test cannot make {parameter.name!r} of {name}: only networks, queues, banks, prototypes, classes, "
         "clusters"
     )
+
+
+def prepared(method: Method) -> Method:
+    """The method as the loop leaves it at the start of its first phase: what is derived from frozen networks is there.
+
+    To be called again where its weights, their precision or their device were replaced.
+    """
+    method.prepare(method.plan(1.0)[0], Vectors(next(method.parameters())))
+    return method
+
+
+class Vectors:
+    """The data set of the self-test as a method sees it: `pixels` of step 0, where and as precise as `like`."""
+
+    size = IMAGES
+
+    def __init__(self, like: Tensor) -> None:
+        self.like = like
+
+    def encode(
+        self, module: nn.Module, view: str, mode: Literal["eval", "train"] = "eval"
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        with evaluating(module):
+            yield torch.arange(IMAGES, device=self.like.device), module.train(mode == "train")(self.pixels(view))
+
+    def pixels(self, view: str) -> Tensor:
+        return pixels(view, IMAGES, 0).to(self.like)
+
+    def pair(self, view: str, table: Tensor, own: float = 0.0) -> None:
+        raise ValueError("the self-test has no partners")
+
+    def generator(self, name: str) -> torch.Generator:
+        return random.generator("selftest", name)
 
 
 def reads(method: Method) -> Sequence[str]:

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 from torch import Tensor
 
-from lookalike.api.tiny import batch, tiny
+from lookalike.api.tiny import batch, prepared, tiny
 from lookalike.functional.collectives import all_sum, rank, world
 from lookalike.training.processes import processes
 from lookalike.training.weights import load_weights, save_weights
@@ -51,7 +51,7 @@ def share(name: str) -> dict[str, Tensor]:
     """Losses of this process's rows of both batches, and gradients averaged over processes."""
     found = {}
     for rows in ROWS:
-        method = tiny(name).double()
+        method = prepared(tiny(name).double())
         step = method(batch(method, rows))
         step.loss.backward()
         found[f"{rows}/loss"] = step.loss.detach().reshape(1)

@@ -25,6 +25,7 @@ References = Annotated[
     typer.Option("--reference", metavar="WHAT", help="Score this too: timm:NAME, FILE.safetensors or another run"),
 ]
 NoReferences = Annotated[bool, typer.Option("--no-references", help="Skip raw pixels and random weights")]
+Role = Annotated[str, typer.Option(metavar="NAME", help="Which network of the run")]
 Device = Annotated[str, typer.Option(metavar="NAME", help="auto, cpu or cuda")]
 MaxBad = Annotated[float, typer.Option(metavar="X", help="Share of images that may be unreadable")]
 
@@ -35,6 +36,7 @@ def evaluate(
     protocol: Protocols = "knn",
     reference: References = None,
     no_references: NoReferences = False,
+    role: Role = "encoder",
     device: Device = "auto",
     max_bad: MaxBad = 0.001,
 ) -> None:
@@ -52,6 +54,7 @@ def evaluate(
         protocols=tuple(name.strip() for name in protocol.split(",") if name.strip()),
         references=not no_references,
         others=tuple(reference or ()),
+        role=role,
         device=device,
         max_bad=max_bad,
         quiet=False,

@@ -2,6 +2,7 @@
 
 from lookalike.data.cache import Cached, cached, pixels
 from lookalike.data.decode import Unreadable, decode, size
+from lookalike.data.duplicates import duplicates
 from lookalike.data.hub import Rows
 from lookalike.data.images import Files, Folder, Images, Listing, Scalable, Source
 from lookalike.data.labels import Labelled, labelled, labels
@@ -43,6 +44,7 @@ __all__ = [
     "available_memory",
     "cached",
     "decode",
+    "duplicates",
     "labelled",
     "labels",
     "open_source",

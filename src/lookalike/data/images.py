@@ -98,6 +98,10 @@ class Files:
     def size(self, index: int) -> tuple[int, int]:
         return size(self.path(index), scaled_to=self.scaled_to)
 
+    def length(self, index: int) -> int:
+        """Bytes of the file. Raises OSError, or ValueError for an impossible path."""
+        return os.stat(self.path(index)).st_size
+
     def identity(self) -> str:
         """A hash over names and byte sizes, in order: one `stat` a file.
 
@@ -107,7 +111,7 @@ class Files:
         digest = hashlib.blake2b(digest_size=16)
         for index, name in enumerate(self.names):
             try:
-                length = os.stat(self.path(index)).st_size
+                length = self.length(index)
             except (OSError, ValueError):
                 length = -1
             digest.update(f"{name}\0{length}\0".encode("utf-8", "surrogateescape"))

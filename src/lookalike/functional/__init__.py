@@ -10,6 +10,7 @@ from lookalike.functional.contrast import Contrast, Target, contrast, relations,
 from lookalike.functional.divergence import kl_divergence
 from lookalike.functional.hardest import hardest_classes
 from lookalike.functional.in_batch import in_batch_contrast, nt_xent
+from lookalike.functional.live_keys import live_contrast
 from lookalike.functional.margin import Margin
 from lookalike.functional.mixing import mixed_negatives
 from lookalike.functional.negatives import debiased, decoupled
@@ -44,6 +45,7 @@ __all__ = [
     "hardest_classes",
     "in_batch_contrast",
     "kl_divergence",
+    "live_contrast",
     "mean_exponential",
     "mixed_negatives",
     "nce",

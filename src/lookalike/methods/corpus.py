@@ -19,7 +19,8 @@ class Corpus(Protocol):
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """(index, rows) of every sample, in index order, equal on every rank; modes and buffers are restored.
 
-        The view is drawn by (seed, phase, sample). mode="train", only in `enter`: batch statistics of each chunk.
+        The view is drawn by (seed, phase, sample). mode="train", for networks that have not learned yet: batch
+        statistics of each chunk.
         """
         ...
 

@@ -1,8 +1,7 @@
 """The contract between a method and everything that trains it: Method, Phase, Batch, Step, Group.
 
-For each phase of `plan` the loop calls `enter` once, `prepare` at every start and resume, and for each batch
-`before_update`, `forward` (per micro-batch), backward and the optimizer, `after_update`. What a method changes in
-these hooks lives in its parameters and buffers, so that it is saved (proved in docs/decisions/0001-contract.md).
+For each phase of `plan` the loop calls `enter` once and `prepare` at every start; for each batch `before_update`,
+`forward`, `after_update`. They change parameters and buffers alone, which are saved (docs/decisions/0001-contract.md).
 """
 
 from abc import ABC, abstractmethod
@@ -71,8 +70,7 @@ class Batch:
     def draw(self, name: str, *shape: int) -> Tensor:
         """Uniform numbers in [0, 1), (B, *shape), keyed by (seed, run step, sample, name): equal for any ranks."""
         key = random.key("batch", self.progress.seed, self.progress.run.step, name)
-        rows = random.uniform(key, self.index.cpu(), torch.Size(shape).numel())
-        return rows.view(-1, *shape).to(self.index.device)
+        return random.uniform(key, self.index.cpu(), torch.Size(shape).numel()).view(-1, *shape).to(self.index.device)
 
     def again(self, attempt: int) -> "Batch":
         """The same samples, their views drawn anew; attempt 0 is this batch."""
@@ -135,7 +133,9 @@ class Method(nn.Module, ABC):
 
     def uniform(self, rows: int) -> float | None:
         """The loss of a batch of `rows` images if all looked alike; None where it says nothing about health."""
-        return None
+
+    def notes(self, epochs: float) -> Sequence[str] | None:
+        """Sentences for the log at the start of a run: what is dear, or not as asked; None: nothing."""
 
     def enter(self, phase: Phase, corpus: Corpus) -> None:
         """Once, at step 0 of a phase; may read the whole corpus; all it sets is saved."""

@@ -1,7 +1,7 @@
 """Modules with parameters or state: each usable alone."""
 
 from lookalike.modules.backbones import NARROW, Encoder, backbone
-from lookalike.modules.bank import Bank
+from lookalike.modules.bank import Bank, DerivedBank
 from lookalike.modules.batch_statistics import (
     BatchNorm,
     groups,
@@ -9,9 +9,11 @@ from lookalike.modules.batch_statistics import (
     running_statistics,
     split,
     synchronize_,
+    unmeasured,
     with_batch_statistics,
 )
 from lookalike.modules.clusters import Clusters
+from lookalike.modules.descriptor import Descriptor
 from lookalike.modules.heads import SHAPES, Shape, head, mlp
 from lookalike.modules.instance_classes import InstanceClasses
 from lookalike.modules.momentum import MomentumEncoder
@@ -27,6 +29,8 @@ __all__ = [
     "BatchNorm",
     "Clusters",
     "Column",
+    "DerivedBank",
+    "Descriptor",
     "Encoder",
     "InstanceClasses",
     "MomentumEncoder",
@@ -46,5 +50,6 @@ __all__ = [
     "sharded_buffers",
     "split",
     "synchronize_",
+    "unmeasured",
     "with_batch_statistics",
 ]

@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import NewType
 
 import torch
 from jaxtyping import Int64, Shaped
@@ -103,6 +104,9 @@ class Bank(nn.Module):
         if self.dtype in (torch.float16, torch.bfloat16):
             self.table = self.table.to(self.dtype)
         return self
+
+
+DerivedBank = NewType("DerivedBank", Bank)  # what a method fills in `prepare`: built with derived=True
 
 
 def _mapped(folder: Path, size: int, dim: int, dtype: torch.dtype) -> Tensor:

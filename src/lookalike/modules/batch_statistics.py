@@ -102,6 +102,14 @@ def running_statistics(module: nn.Module) -> list[Tensor]:
     return [buffer for layer in layers for buffer in layer.buffers(recurse=False)]
 
 
+def unmeasured(module: nn.Module) -> bool:
+    """Whether no BatchNorm layer has seen a batch: all running means 0, all variances 1. False without such layers."""
+    layers = [layer for layer in module.modules() if isinstance(layer, _BatchNorm)]
+    means = [layer.running_mean for layer in layers if layer.running_mean is not None]
+    variances = [layer.running_var for layer in layers if layer.running_var is not None]
+    return bool(means) and not any(bool(x.any()) for x in means) and all(bool((x == 1).all()) for x in variances)
+
+
 class BatchNorm(_BatchNorm):
     """A BatchNorm layer of any dimension with a policy; shares parameters and buffers with the layer it is made from.
 

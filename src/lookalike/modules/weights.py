@@ -1,22 +1,24 @@
 """Pretrained weights for an encoder: from a safetensors file, or from timm's collection where the user names it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import timm
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lookalike.modules import tensor_file
 from lookalike.modules.backbones import Encoder
+from lookalike.modules.descriptor import Descriptor
 
 
-def load_weights(encoder: Encoder, spec: str | Path) -> None:
+def load_weights(encoder: Encoder | Descriptor, spec: str | Path) -> None:
     """Replaces the encoder's weights by those of `spec`, in place, or changes nothing and raises.
 
-    FILE.safetensors        the state of an Encoder, or of the network inside it (timm's names, without classifier)
+    FILE.safetensors        the state of an Encoder, or of the network inside it (timm's names, without classifier);
+                            of a Descriptor, of whose file an Encoder takes the backbone
     timm:resnet50.a1_in1k   downloads timm's weights of that name, once; normalization becomes that of the weights
 
     Raises ValueError if the names or shapes are not exactly the encoder's, or the file is not whole;
@@ -24,6 +26,7 @@ def load_weights(encoder: Encoder, spec: str | Path) -> None:
     """
     name = str(spec)
     if name.startswith("timm:"):
+        encoder = encoder.backbone if isinstance(encoder, Descriptor) else encoder
         source = _downloaded(encoder, name.removeprefix("timm:"))
         _check(encoder.body.state_dict(), _shapes(source.state_dict()), name)
         encoder.body.load_state_dict(source.state_dict())
@@ -34,14 +37,16 @@ def load_weights(encoder: Encoder, spec: str | Path) -> None:
     _load_file(encoder, Path(spec))
 
 
-def _load_file(encoder: Encoder, file: Path) -> None:
+def _load_file(encoder: Encoder | Descriptor, file: Path) -> None:
     """Names and shapes are compared before any value is read: a file may be far larger than the encoder."""
     if not file.is_file():
         raise FileNotFoundError(f"there is no weights file {file}: check the path")
-    given = tensor_file.shapes(file)
-    target = encoder if any(key.startswith("body.") for key in given) else encoder.body
+    shapes = tensor_file.shapes(file)
+    target, prefix = _target(encoder, shapes)
+    given = {name.removeprefix(prefix): shape for name, shape in shapes.items() if name.startswith(prefix)}
     _check(target.state_dict(), given, str(file))
-    state = tensor_file.decode(tensor_file.read(file), file)
+    found = tensor_file.decode(tensor_file.read(file), file)
+    state = {name.removeprefix(prefix): tensor for name, tensor in found.items() if name.startswith(prefix)}
     _check(target.state_dict(), _shapes(state), str(file))  # again, for the bytes that are loaded
     wrong = sorted(name for name, tensor in state.items() if not bool(torch.isfinite(tensor).all()))
     if wrong:
@@ -49,6 +54,15 @@ def _load_file(encoder: Encoder, file: Path) -> None:
             f"the weights {file} hold NaN or infinite values in {_first(wrong)}: fetch or export them again"
         )
     target.load_state_dict(state)
+
+
+def _target(network: Encoder | Descriptor, names: Iterable[str]) -> tuple[nn.Module, str]:
+    """What the weights of these names are for, and what stands before the names of its own."""
+    if isinstance(network, Descriptor):
+        return network, ""
+    if any(name.startswith("encoder.body.") for name in names):  # of a descriptor
+        return network, "encoder."
+    return (network if any(name.startswith("body.") for name in names) else network.body), ""
 
 
 def _shapes(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:

@@ -1,6 +1,7 @@
 """Recipes: the only layer that turns configuration into objects."""
 
 from lookalike.recipes.build import (
+    build_descriptor,
     build_encoder,
     build_method,
     build_optimization,
@@ -22,6 +23,7 @@ __all__ = [
     "Recipe",
     "RecipeError",
     "asked",
+    "build_descriptor",
     "build_encoder",
     "build_method",
     "build_optimization",

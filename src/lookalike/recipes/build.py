@@ -1,35 +1,30 @@
 """From a recipe to objects: the only place where configuration becomes networks, methods, views and optimizers."""
 
-import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
 
 import torch
 from torch import nn
 
 from lookalike.functional import random
 from lookalike.functional.collectives import world
-from lookalike.functional.schedules import Constant, Cosine, Ramp, Schedule, Warmup
+from lookalike.functional.schedules import Cosine, Schedule, Warmup
 from lookalike.methods.method import Method
 from lookalike.modules import (
-    Bank,
-    Clusters,
+    DerivedBank,
+    Descriptor,
     Encoder,
-    InstanceClasses,
     MomentumEncoder,
-    NormedPrototypes,
-    Prototypes,
-    Queue,
-    Rows,
     backbone,
     groups,
     groups_here,
     head,
     with_batch_statistics,
 )
+from lookalike.recipes.build_parts import build_banks, build_heads, build_part, output, rows_of, wanted
 from lookalike.recipes.limits import There, fallbacks
-from lookalike.recipes.parts import Classes, Follow, Handicap, Head, LastLayer, PseudoLabels, Rise, Sampling, Section
+from lookalike.recipes.parts import Head, arguments, kind
 from lookalike.recipes.schema import Backbone, Recipe, RecipeError
 from lookalike.recipes.tables import METHODS, VIEWS
 from lookalike.training.optimizers import Optimization, linear_scaled, sqrt_scaled
@@ -67,28 +62,41 @@ def build_encoder(section: Backbone, *, channels: int, size: int, seed: int) -> 
             raise RecipeError(f"backbone.name: {error}") from None
 
 
-def build_method(recipe: Recipe, encoder: Encoder, images: int, say: Callable[[str], None]) -> Method:
+def head_section(recipe: Recipe) -> Head:
+    """The method's first head, as the recipe has it. Raises RecipeError where it has none."""
+    for value in arguments(recipe.method).values():
+        if isinstance(value, Head):
+            return value
+    raise RecipeError(f"the method {method_name(recipe)!r} has no head: its network is the backbone alone")
+
+
+def build_descriptor(recipe: Recipe, encoder: Encoder) -> Descriptor:
+    """The encoder with a head as the recipe has it, whose weights are to be loaded."""
+    section = head_section(recipe)
+    return Descriptor(encoder, head(section.shape, encoder.dim, hidden=section.hidden, out=section.out))
+
+
+def build_method(
+    recipe: Recipe, encoder: Encoder, images: int, say: Callable[[str], None], folder: Path | None = None
+) -> Method:
     """The method with its heads, queue, bank and schedules, on this encoder.
 
-    A queue larger than half the data set is capped, with a note; so is told what else cannot be had (limits.py).
-    Raises RecipeError where a micro-batch is one image, heads do not fit one another, batch statistics do not fit the
-    batch, or the view plan lacks a view that the method reads.
+    A queue larger than half the data set is capped, with a note; so is told what else cannot be had (limits.py). A bank
+    that memory cannot hold lies in a file of `folder`, if there is one, with a note. Raises RecipeError where a
+    micro-batch is one image, heads do not fit one another, batch statistics do not fit the batch, or the view plan
+    lacks a view that the method reads.
     """
-    cast, given, rows = METHODS[method_name(recipe)], arguments(recipe.method), recipe.batch // recipe.accumulate
-    if rows < 2:
-        raise RecipeError(
-            f"a batch of {recipe.batch} in {recipe.accumulate} parts is one image at a time, which nothing can be told "
-            f"from: lower accumulate to {max(1, recipe.batch // 2)} or less"
-        )
+    cast, given, rows = METHODS[method_name(recipe)], arguments(recipe.method), rows_at_a_time(recipe)
     with seeded("heads", recipe.seed):
         heads = build_heads({name: value for name, value in given.items() if isinstance(value, Head)}, encoder.dim)
         dim = output(list(heads.values())[-1]) if heads else encoder.dim
         others = {
             name: build_part(value, dim, wanted(cast)[name], recipe, images, say)
             for name, value in given.items()
-            if name not in heads
+            if name not in heads and wanted(cast)[name] is not DerivedBank
         }
-        banks = {name: Bank(images, dim) for name, annotation in wanted(cast).items() if annotation is Bank}
+        width = encoder.dim if given.get("live_head") else dim  # a live head reads features of the backbone
+        banks = build_banks(wanted(cast), given, images, (dim, width), folder, say)
         method = cast(encoder=encoder, **heads, **others, **banks)
     there = There(images=images, batch=recipe.batch, rows=rows, queue=rows_of(others.get("queue")))
     for note in fallbacks(method_name(recipe), given, there):
@@ -103,22 +111,15 @@ def build_method(recipe: Recipe, encoder: Encoder, images: int, say: Callable[[s
     return method
 
 
-def build_heads(sections: Mapping[str, Head], dim: int) -> dict[str, nn.Sequential]:
-    """The heads one after another, the first on `dim` numbers. Raises RecipeError where their outputs differ."""
-    made: dict[str, nn.Sequential] = {}
-    for name, section in sections.items():
-        made[name] = head(section.shape, dim, hidden=section.hidden, out=section.out)
-        dim = output(made[name])
-    dims = {f"method.{name}": output(layers) for name, layers in made.items()}
-    if len(set(dims.values())) > 1:
-        listed = " and ".join(f"{name} gives {count} numbers" for name, count in dims.items())
-        raise RecipeError(f"{listed}, but their outputs are compared: give both the same `out`")
-    return made
-
-
-def output(layers: nn.Sequential) -> int:
-    """How many numbers a head gives."""
-    return [layer for layer in layers if isinstance(layer, nn.Linear)][-1].out_features
+def rows_at_a_time(recipe: Recipe) -> int:
+    """Images of a micro-batch, over all processes. Raises RecipeError for a single one."""
+    rows = recipe.batch // recipe.accumulate
+    if rows < 2:
+        raise RecipeError(
+            f"a batch of {recipe.batch} in {recipe.accumulate} parts is one image at a time, which nothing can be told "
+            f"from: lower accumulate to {max(1, recipe.batch // 2)} or less"
+        )
+    return rows
 
 
 def settle_statistics(method: Method, recipe: Recipe, say: Callable[[str], None]) -> None:
@@ -162,40 +163,6 @@ def _shuffled_for_nothing(method: Method, copies: Sequence[nn.Module]) -> bool:
     return bool(getattr(method, "shuffle", False)) and any(norms)
 
 
-def build_part(value: Any, dim: int, annotation: Any, recipe: Recipe, images: int, say: Callable[[str], None]) -> Any:
-    """A constructor's argument: a queue, class weights, prototypes, a schedule, or the number itself."""
-    if value is not None and annotation in (Queue, Queue | None, Rows):
-        most = max(recipe.batch, images // 2)
-        if value > most:
-            say(f"the queue of {value} is capped at {most}: more would hold keys of over half of the {images} images")
-        rows = min(value, most)
-        return Rows(rows) if annotation is Rows else Queue(rows, dim, seed=recipe.seed)
-    if annotation is Prototypes:
-        return Prototypes(value, dim)
-    if isinstance(value, Classes):
-        if recipe.optimizer.clip is not None:
-            say("class weights move by themselves: optimizer.clip limits the gradients of the networks alone")
-        return InstanceClasses(images, dim, seed=recipe.seed, **arguments(value))
-    if isinstance(value, Handicap | Sampling | PseudoLabels):
-        given = arguments(value) | ({"size": images, "dim": dim} if annotation is Clusters else {})
-        try:
-            return annotation(**given)
-        except ValueError as error:
-            raise RecipeError(f"method: {error}") from None
-    if isinstance(value, Follow):
-        return Constant(value.start) if value.start == value.end else Cosine(value.start, value.end)
-    if isinstance(value, Rise):
-        return Ramp(value.start, value.end, value.epochs)
-    if isinstance(value, LastLayer):
-        return NormedPrototypes(value.count, dim, learned_length=value.learned_length)
-    return value
-
-
-def rows_of(queue: Queue | Rows | None) -> int:
-    """How many rows a queue has, one that the method makes itself too."""
-    return queue.size if isinstance(queue, Queue) else queue or 0
-
-
 def build_optimization(recipe: Recipe, say: Callable[[str], None] = lambda note: None) -> Optimization:
     """Rates scaled to the batch, schedule and decay. A warm-up of more than half the run is shortened, with a note."""
     section, warmup = recipe.optimizer, recipe.optimizer.warmup
@@ -230,20 +197,6 @@ def build_optimization(recipe: Recipe, say: Callable[[str], None] = lambda note:
 def method_name(recipe: Recipe) -> str:
     """The name under which tables.METHODS lists the recipe's method."""
     return kind(recipe.method)
-
-
-def kind(section: Section) -> str:
-    return section.model_dump()["kind"]
-
-
-def arguments(section: Section) -> dict[str, Any]:
-    """The section's fields but for its kind, as typed values."""
-    return {name: value for name, value in section if name != "kind"}
-
-
-def wanted(function: Callable) -> Mapping[str, Any]:
-    """What a constructor's parameters are annotated with."""
-    return {name: parameter.annotation for name, parameter in inspect.signature(function).parameters.items()}
 
 
 @contextmanager

@@ -1,15 +1,25 @@
 """How a recipe writes the parts of a method: heads, queues, prototypes, classes, schedules; and bounds of numbers."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
+import torch
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from torch import nn
 
 from lookalike.functional.margin import Margin, Measure
 from lookalike.functional.other_clusters import Sampler, SamplingRule
 from lookalike.functional.schedules import Clock, Ramp, Schedule
-from lookalike.modules import SHAPES, Clusters, InstanceClasses, NormedPrototypes, Prototypes, Queue, Rows
+from lookalike.modules import (
+    SHAPES,
+    Clusters,
+    DerivedBank,
+    InstanceClasses,
+    NormedPrototypes,
+    Prototypes,
+    Queue,
+    Rows,
+)
 from lookalike.recipes.mistakes import suggested
 
 # above these a value is a slip of the finger, for which torch has no sentence
@@ -18,6 +28,15 @@ WIDEST, LARGEST, MOST = 65_536, 1e6, 10**9
 
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
+
+
+def kind(section: Section) -> str:
+    return section.model_dump()["kind"]
+
+
+def arguments(section: Section) -> dict[str, Any]:
+    """The section's fields but for its kind, as typed values."""
+    return {name: value for name, value in section if name != "kind"}
 
 
 class Follow(Section):
@@ -144,6 +163,7 @@ PARTS: dict[Any, Any] = {
     Prototypes: Annotated[int, Field(ge=2, le=LARGEST)],
     NormedPrototypes: LastLayer,
     InstanceClasses: Classes,
+    DerivedBank: Literal["fp32", "bf16", "fp16"],
     Schedule: Follow,
     Ramp: Rise,
     Margin: Handicap,
@@ -151,6 +171,7 @@ PARTS: dict[Any, Any] = {
     Clusters: PseudoLabels,
     Sequence[str]: tuple[str, ...],
 }
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 BOUNDS: dict[str, Any] = {
     "temperature": Field(gt=0),
     "momentum_temperature": Field(gt=0),
@@ -162,6 +183,8 @@ BOUNDS: dict[str, Any] = {
     "hardest": Field(gt=0),
     "smoothing": Field(ge=0, lt=1),
     "recent": Field(gt=0),
+    "rounds": Field(gt=0, le=MOST),
+    "query_share": Field(gt=0, lt=1),
     "window": Field(gt=0),
     "shift": Field(gt=0),
     "pairs": Field(ge=0),

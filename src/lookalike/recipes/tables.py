@@ -17,6 +17,7 @@ from lookalike.methods.moco_v3 import MoCoV3
 from lookalike.methods.nnclr import NNCLR
 from lookalike.methods.npid import NPID
 from lookalike.methods.pic import PIC
+from lookalike.methods.qk_iteration import QKIteration
 from lookalike.methods.relicv2 import ReLICv2
 from lookalike.methods.ressl import ReSSL
 from lookalike.methods.sce import SCE
@@ -50,6 +51,7 @@ METHODS: Mapping[str, type[Method]] = {
     "pic": PIC,
     "instance_classifier": InstanceClassifier,
     "interclr": InterCLR,
+    "qk_iteration": QKIteration,
 }
 
 VIEWS: Mapping[str, Callable] = {

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from lookalike.data import Cached, Images
 from lookalike.evaluation import evaluating, stream
 from lookalike.functional import random
 from lookalike.training.runtime import Runtime
@@ -33,9 +34,20 @@ class WholeDataSet:
     def encode(
         self, module: nn.Module, view: str, mode: Literal["eval", "train"] = "eval"
     ) -> Iterator[tuple[Tensor, Tensor]]:
+        self.demand_unchanged()
         encode = self.encode_alike if mode == "train" else self.encode_shared
         for index, rows in encode(module, view):
             yield index.to(self.runtime.device), rows.to(self.runtime.device)
+
+    def demand_unchanged(self) -> None:
+        """Raises ValueError where files have changed since the run started: a number would mean another image."""
+        source, known = self.streams.source, self.streams.identity
+        if known is None or isinstance(source, Cached) or not isinstance(source, Images) or source.identity() == known:
+            return
+        raise ValueError(
+            f"the images have changed before phase {self.stretch.phase.name!r}: names or sizes of the {self.size:,} "
+            "files are not those that the run began with; restore them and resume, or start a new run with --init"
+        )
 
     def encode_shared(self, module: nn.Module, view: str) -> Iterator[tuple[Tensor, Tensor]]:
         """Chunk c is encoded by rank c mod R, whole, and spread: the same bits for any number of processes."""
@@ -54,7 +66,7 @@ class WholeDataSet:
 
     def encode_alike(self, module: nn.Module, view: str) -> Iterator[tuple[Tensor, Tensor]]:
         """Every rank encodes every chunk, as statistics over all ranks need it."""
-        for index in torch.arange(self.size).split(self.chunk):
+        for index in torch.arange(self.size).tensor_split(-(-self.size // self.chunk)):  # none of a single sample
             with training_mode(module), self.runtime.autocast():
                 rows = module(self.pixels(index, view))
             yield index, rows.to(torch.float64 if rows.dtype == torch.float64 else torch.float32)

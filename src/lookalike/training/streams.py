@@ -60,8 +60,8 @@ class Streams:
     """A data set seen through a view plan, cut into global batches of `batch` in `accumulate` micro-batches.
 
     groups (N,): samples of one source share a number; labels (N,): only if the user asked; skips: the ledger of
-    unreadable samples; pairs: partner tables, view name -> Pairs. news: what this one of several processes could not
-    read and the others do not know yet.
+    unreadable samples; identity: of the images when the run began, None where it is not known; pairs: partner tables,
+    view name -> Pairs. news: what this one of several processes could not read and the others do not know yet.
     Raises ValueError where the batch cannot be cut evenly.
     """
 
@@ -76,6 +76,7 @@ class Streams:
     rank: int = 0
     world: int = 1
     skips: Skips | None = None
+    identity: str | None = None
     pairs: dict[str, Pairs] = field(default_factory=dict)
     news: list[Skipped] = field(default_factory=list)
 

@@ -77,7 +77,7 @@ def _pictures(told: Told, source: Images, found: Encoded, wanted: Sequence[int])
     views = {place: found.thumbs[place] for place in wanted}
     if found.thumbs.shape[-1] < min(size, SIDE):
         numbers = {int(found.index[place]): place for place in wanted}
-        work = Work(told.folder.encoder(), source, size, BATCH, len(numbers), found.rows.device)
+        work = Work(told.folder.shown(), source, size, BATCH, len(numbers), found.rows.device)
         gone = list[Skipped]()  # since they were encoded: the small picture stays
         for index, pixels in work.batches(list(numbers), gone):
             views |= {numbers[int(i)]: fitted(view, SIDE) for i, view in zip(index, pixels, strict=True)}

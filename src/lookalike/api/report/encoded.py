@@ -63,7 +63,7 @@ def images_of(told: Told, data: Any, line: Line) -> tuple[Images | None, str]:
 
 def encoded(told: Told, source: Images, most: int, device: str, line: Line) -> Encoded | None:
     """Features of all images, or of `most` chosen by the recipe's seed; None where none of them can be read."""
-    encoder, size, place = told.folder.encoder(), view_size(told.recipe), pick(device)
+    encoder, size, place = told.folder.shown(), view_size(told.recipe), pick(device)
     index = sample(len(source), most, told.recipe.seed)
     side = min(size, next((side for count, side in SIDES if len(index) <= count), LEAST))
     work = Work(encoder.to(place), source, size, BATCH, len(index), place)

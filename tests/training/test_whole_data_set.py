@@ -1,0 +1,43 @@
+"""The data set as `prepare` sees it: refused where it is not what the run began with."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from contracts.small_world import Draws
+from lookalike.data import Folder, cached
+from lookalike.methods.method import Phase
+from lookalike.training.corpus import WholeDataSet
+from lookalike.training.runtime import Runtime
+from lookalike.training.streams import Streams
+from lookalike.training.timeline import timeline
+
+
+class Means(nn.Module):
+    """The mean of each channel."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.float().mean((2, 3))
+
+
+def whole(source, identity: str) -> WholeDataSet:
+    plan = [Phase(name="key/1", epochs=1.0, trains=(), reads=("view",))]
+    (stretch,) = timeline(plan, size=4, batch=2)
+    return WholeDataSet(Streams(source=source, views=Draws(), batch=2, identity=identity), stretch, Runtime())
+
+
+def test_images_that_changed_since_the_start_are_refused_by_the_name_of_the_phase(tmp_path: Path) -> None:
+    for number in range(4):
+        Image.new("RGB", (8, 8), (60 * number, 0, 0)).save(tmp_path / f"{number}.png")
+    source = Folder(tmp_path)
+    in_memory, identity = cached(source), source.identity()
+    ((index, rows),) = whole(source, identity).encode(Means(), "view")
+    assert index.tolist() == [0, 1, 2, 3]
+    assert rows[:, 0].tolist() == sorted(rows[:, 0].tolist())
+    (tmp_path / "2.png").write_bytes((tmp_path / "2.png").read_bytes() + b"\0")
+    with pytest.raises(ValueError, match=r"changed before phase 'key/1': names or sizes of the 4 files"):
+        list(whole(source, identity).encode(Means(), "view"))
+    assert list(whole(in_memory, identity).encode(Means(), "view"))  # what is in memory has not changed
