@@ -41,6 +41,10 @@ NARROW = {  # more changes to <method>_small, where a method needs them
     "sce": ["method.queue=24", "backbone.momentum_statistics=split:4"],
     "dino": ["method.prototypes=12", "method.teacher_temperature={start: 0.03, end: 0.04, epochs: 2}"],
     "relicv2": ["method.others=3", "method.small_views=[small/1]", "views.small=1", "views.masked=0.3"],
+    "revisiting": [
+        *("method.queue=24", "method.neighbors=3", "method.warmup=1.5", "backbone.statistics=split:4"),
+        *("method.small_views=[small/1]", "views.small=1", "views.small_size=10"),
+    ],
     "swav": ["method.prototypes=12", "method.queue=24", "method.queue_epoch=0.5", "method.frozen_steps=5"],
     "moco_v3": ["method.predictor.hidden=32", "method.predictor.out=16"],
     "nnclr": ["method.queue=24", "method.predictor.hidden=32", "method.predictor.out=16"],

@@ -25,6 +25,7 @@ from lookalike.methods.npid import NPID
 from lookalike.methods.pic import PIC
 from lookalike.methods.relicv2 import ReLICv2
 from lookalike.methods.ressl import ReSSL
+from lookalike.methods.revisiting import Revisiting
 from lookalike.methods.sce import SCE
 from lookalike.methods.simclr import SimCLR
 from lookalike.methods.simsiam import SimSiam
@@ -79,6 +80,7 @@ METHODS = [  # a method, or a method and what is special
     "instance_classifier",
     "interclr",
     "interclr random",
+    "revisiting",
 ]
 VIEWS = ("view/1", "view/2")
 
@@ -129,6 +131,7 @@ def build(name: str) -> Method:
         "interclr random": lambda: InterCLR(
             encoder, projector, queue, bank, clusters, Sampler("random", 9), inter_margin=Margin(0.3, "arc")
         ),
+        "revisiting": lambda: Revisiting(encoder, projector, queue, neighbors=3, small_views=("small/1",)),
     }[name]()
     return with_batch_statistics(method, "global").double()
 

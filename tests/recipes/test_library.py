@@ -132,6 +132,10 @@ OBJECTIVES = {
     "instance_classifier_imagenet": (1000, 4096, 224, 0.15, None, None),
     "instance_classifier_small": (200, 256, 32, 0.15, None, None),
     "instance_classifier_photos": (100, 256, 224, 0.15, None, None),
+    "revisiting_coco": (200, 256, 160, 0.2, 65536, (0.995, 0.995)),
+    "revisiting_coco_800": (800, 256, 160, 0.2, 65536, (0.995, 0.995)),
+    "revisiting_small": (200, 256, 32, 0.2, 4096, (0.99, 0.99)),
+    "revisiting_photos": (100, 256, 160, 0.2, 16384, (0.99, 0.99)),
 }
 # recipe: rule, rate at the recipe's batch, weight decay, what is free of it, epochs of warm-up
 OPTIMIZERS = {
@@ -222,6 +226,10 @@ OPTIMIZERS = {
     "instance_classifier_imagenet": ("sgd", 0.48, 1e-4, "nothing", 10),
     "instance_classifier_small": ("sgd", 0.06, 5e-4, "nothing", 10),
     "instance_classifier_photos": ("sgd", 0.03, 1e-4, "nothing", 5),
+    "revisiting_coco": ("sgd", 0.3, 1e-4, "nothing", 0),
+    "revisiting_coco_800": ("sgd", 0.3, 1e-4, "nothing", 0),
+    "revisiting_small": ("sgd", 0.06, 5e-4, "nothing", 10),
+    "revisiting_photos": ("sgd", 0.1, 1e-4, "nothing", 5),
 }
 # recipe: BatchNorm statistics of encoder and momentum encoder
 STATISTICS = {
@@ -248,6 +256,10 @@ STATISTICS = {
     "ressl_imagenet_multicrop": ("local", "same"),
     "ressl_small": ("split:8", "same"),
     "ressl_photos": ("split:8", "same"),
+    "revisiting_coco": ("local", "same"),
+    "revisiting_coco_800": ("local", "same"),
+    "revisiting_small": ("split:8", "same"),
+    "revisiting_photos": ("split:8", "same"),
 }
 # residual branches start at zero: google-research/simclr, and facebookresearch's simsiam, barlowtwins, vicreg
 ZERO_INIT = {"simclr_imagenet", "simclr_cifar10", "simclr_photos", "simsiam_imagenet", "simsiam_photos"}
@@ -294,6 +306,8 @@ HEADS = {
     "ressl_imagenet": {"projector": [2048, 4096, 512]},
     "ressl_imagenet_multicrop": {"projector": [2048, 4096, 512]},
     "pic_imagenet": {"projector": [2048, 2048, 128]},
+    "revisiting_coco": {"projector": [2048, 2048, 128]},
+    "revisiting_coco_800": {"projector": [2048, 2048, 128]},
 }
 
 
@@ -370,7 +384,7 @@ def test_a_twin_changes_sizes_only(name):
     assert raw["from"] == whole
     assert set(raw) <= {"from", "method", "views", "backbone", "optimizer", "epochs", "batch", "runtime", "saving"}
     sizes = {"projector", "predictor", "queue", "prototypes", "hardest", "negatives", "window", "shift", "clusters"}
-    assert set(raw["method"]) <= sizes | {"queue_epoch", "frozen_steps", "sampler"}
+    assert set(raw["method"]) <= sizes | {"queue_epoch", "frozen_steps", "sampler", "warmup"}
     assert raw["views"].keys() == {"size"}
     assert raw["backbone"] == {"name": "resnet18_quarter"}
     assert set(raw.get("optimizer", {})) <= {"warmup", "milestones"}
@@ -592,8 +606,8 @@ def test_keys_leak_in_no_recipe_that_is_made_for_one_device(name):
     build_method(recipe, encoder, 10**6, notes.append)
     for_eight_gpus = recipe.backbone.statistics == "local"
     assert bool(notes) == for_eight_gpus, notes
-    named = ("moco_v1", "moco_v2", "ressl", "ascl", "mochi", "interclr")
-    assert for_eight_gpus == ("imagenet" in name and name.startswith(named))
+    named = ("moco_v1", "moco_v2", "ressl", "ascl", "mochi", "interclr", "revisiting")
+    assert for_eight_gpus == (("imagenet" in name or "coco" in name) and name.startswith(named))
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from lookalike.api.loops_of_batches import (
     vicreg,
 )
 from lookalike.api.loops_of_clusters import interclr
-from lookalike.api.loops_of_crops import dino, relicv2, swav
+from lookalike.api.loops_of_crops import dino, relicv2, revisiting, swav
 from lookalike.functional import random
 
 Loop: TypeAlias = Callable[[Any, Mapping[str, Tensor]], Tensor]
@@ -178,4 +178,5 @@ LOOPS: Mapping[str, Loop] = {
     "pic": pic,
     "instance_classifier": instance_classifier,
     "interclr": interclr,
+    "revisiting": revisiting,
 }

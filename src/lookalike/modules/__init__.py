@@ -12,7 +12,7 @@ from lookalike.modules.batch_statistics import (
     with_batch_statistics,
 )
 from lookalike.modules.clusters import Clusters
-from lookalike.modules.heads import SHAPES, Shape, head, mlp
+from lookalike.modules.heads import SHAPES, Shape, head, mlp, takes
 from lookalike.modules.instance_classes import InstanceClasses
 from lookalike.modules.momentum import MomentumEncoder
 from lookalike.modules.prototypes import NormedPrototypes, Prototypes
@@ -46,5 +46,6 @@ __all__ = [
     "sharded_buffers",
     "split",
     "synchronize_",
+    "takes",
     "with_batch_statistics",
 ]

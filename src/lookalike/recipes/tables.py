@@ -19,6 +19,7 @@ from lookalike.methods.npid import NPID
 from lookalike.methods.pic import PIC
 from lookalike.methods.relicv2 import ReLICv2
 from lookalike.methods.ressl import ReSSL
+from lookalike.methods.revisiting import Revisiting
 from lookalike.methods.sce import SCE
 from lookalike.methods.simclr import SimCLR
 from lookalike.methods.simsiam import SimSiam
@@ -50,6 +51,7 @@ METHODS: Mapping[str, type[Method]] = {
     "pic": PIC,
     "instance_classifier": InstanceClassifier,
     "interclr": InterCLR,
+    "revisiting": Revisiting,
 }
 
 VIEWS: Mapping[str, Callable] = {
@@ -78,4 +80,5 @@ VIEWS: Mapping[str, Callable] = {
     "swav": multi_crop.swav,
     "dino": multi_crop.dino,
     "relicv2": multi_crop.relicv2,
+    "revisiting": multi_crop.revisiting,
 }
