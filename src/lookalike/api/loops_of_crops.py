@@ -79,8 +79,8 @@ def revisiting(method: Any, views: Mapping[str, Tensor]) -> Tensor:
     for place, (query, feature) in enumerate(zip(queries, h, strict=True)):
         key = keys[place % len(keys)]
         total = total - log_shares(query, [key, *memory], method.temperature)[0]
-        alike = [(direction(feature) * row).sum().item() for row in features]
-        near = sorted(range(len(memory)), key=lambda j, alike=alike: -alike[j])[: method.neighbors]
+        apart = [-(direction(feature) * row).sum().item() for row in features]
+        near = [j for _, j in sorted(zip(apart, range(len(memory)), strict=True))][: method.neighbors]
         shares = log_shares(query, memory, method.temperature)
         total = total - method.weight * sum(shares[j] for j in near) / method.neighbors
     return total / len(queries)
