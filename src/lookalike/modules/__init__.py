@@ -15,6 +15,7 @@ from lookalike.modules.clusters import Clusters
 from lookalike.modules.heads import SHAPES, Shape, head, mlp, takes
 from lookalike.modules.instance_classes import InstanceClasses
 from lookalike.modules.momentum import MomentumEncoder
+from lookalike.modules.patches import fixed_patches
 from lookalike.modules.prototypes import NormedPrototypes, Prototypes
 from lookalike.modules.queue import Column, Queue, Rows
 from lookalike.modules.sharded import Sharded, sharded_buffers
@@ -37,6 +38,7 @@ __all__ = [
     "Shape",
     "Sharded",
     "backbone",
+    "fixed_patches",
     "groups",
     "groups_here",
     "head",

@@ -23,6 +23,7 @@ from lookalike.modules import (
     Queue,
     Rows,
     backbone,
+    fixed_patches,
     groups,
     groups_here,
     head,
@@ -55,7 +56,7 @@ def build_encoder(section: Backbone, *, channels: int, size: int, seed: int) -> 
     """The backbone with its first weights: the same for the same seed. Raises RecipeError for an unknown name."""
     with seeded("backbone", seed):
         try:
-            return backbone(
+            encoder = backbone(
                 section.name,
                 stem=section.stem,
                 image_size=size,
@@ -63,6 +64,7 @@ def build_encoder(section: Backbone, *, channels: int, size: int, seed: int) -> 
                 zero_init_last=section.zero_init_last,
                 drop_path=section.drop_path,
             )
+            return fixed_patches(encoder) if section.fixed_patches else encoder
         except ValueError as error:
             raise RecipeError(f"backbone.name: {error}") from None
 
