@@ -1,7 +1,5 @@
 """The vision transformer of MoCo v3: a patch projection and positions that never learn."""
 
-import math
-
 import torch
 from timm.layers import build_sincos2d_pos_embed
 from timm.models.vision_transformer import VisionTransformer
@@ -26,8 +24,8 @@ def fixed_patches(encoder: Encoder) -> Encoder:
         )
     body.init_weights("moco")
     projection: nn.Conv2d = body.patch_embed.proj
-    reach = math.sqrt(6 / (projection.weight[0].numel() + projection.out_channels))
-    _keep(projection, "weight", torch.empty_like(projection.weight).uniform_(-reach, reach))
+    nn.init.xavier_uniform_(projection.weight.flatten(1))  # as the linear layer on pixels that it is
+    _keep(projection, "weight", projection.weight.detach().clone())
     if projection.bias is not None:
         _keep(projection, "bias", torch.zeros_like(projection.bias))
     sines_ND = build_sincos2d_pos_embed(list(body.patch_embed.grid_size), dim=body.embed_dim)
