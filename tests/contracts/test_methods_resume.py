@@ -1,6 +1,7 @@
 """Every method, stopped hard and resumed, equals its unbroken run to the bit: weights, queue, optimizer, losses."""
 
 import json
+from collections.abc import Sequence
 from functools import cache
 from itertools import product
 from pathlib import Path
@@ -15,7 +16,7 @@ from lookalike.api.assembly import Job, assemble
 from lookalike.api.folder import RunFolder
 from lookalike.data import open_source
 from lookalike.functional import random
-from lookalike.recipes import load
+from lookalike.recipes import build_encoder, load
 from lookalike.training.checkpoint import Checkpoints
 from lookalike.training.loop import train
 from lookalike.training.progress import Line
@@ -41,6 +42,10 @@ NARROW = {  # more changes to <method>_small, where a method needs them
     "sce": ["method.queue=24", "backbone.momentum_statistics=split:4"],
     "dino": ["method.prototypes=12", "method.teacher_temperature={start: 0.03, end: 0.04, epochs: 2}"],
     "relicv2": ["method.others=3", "method.small_views=[small/1]", "views.small=1", "views.masked=0.3"],
+    "revisiting": [
+        *("method.queue=24", "method.neighbors=3", "method.warmup=1.5", "backbone.statistics=split:4"),
+        *("method.small_views=[small/1]", "views.small=1", "views.small_size=10"),
+    ],
     "swav": ["method.prototypes=12", "method.queue=24", "method.queue_epoch=0.5", "method.frozen_steps=5"],
     "moco_v3": ["method.predictor.hidden=32", "method.predictor.out=16"],
     "nnclr": ["method.queue=24", "method.predictor.hidden=32", "method.predictor.out=16"],
@@ -75,10 +80,17 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def go(
-    method: str, images: Path, folder: Path, *, precision: str = "bf16", workers: int = 0, die_after: int | None = None
+    method: str,
+    images: Path,
+    folder: Path,
+    *,
+    precision: str = "bf16",
+    workers: int = 0,
+    die_after: int | None = None,
+    more: Sequence[str] = (),
 ):
     """Trains from where the folder stands; the last checkpoint's tensors and the losses by step."""
-    overrides = [*SMALL, *NARROW.get(method, []), f"runtime.precision={precision}", f"runtime.workers={workers}"]
+    overrides = [*SMALL, *NARROW.get(method, []), f"runtime.precision={precision}", f"runtime.workers={workers}", *more]
     recipe = load(f"{method}_bench", [*overrides, "method.projector.hidden=32", "method.projector.out=16"])
     labels = str(images.parent / "labels.csv") if METHODS[method].unlabeled else None  # for those that learn from them
     job = Job(folder=RunFolder(folder), recipe=recipe, source=open_source(str(images)), label_spec=labels)
@@ -121,6 +133,24 @@ def test_stopped_hard_and_resumed(
     assert any(name.startswith("optimizer/") for name in tensors)
     for name, tensor in tensors.items():
         assert torch.equal(tensor, expected[name]), name
+
+
+def test_patches_that_never_learn_are_those_of_the_start_after_a_resume(images: Path, tmp_path: Path) -> None:
+    more = ["backbone.name=vit_tiny_patch16_224", "backbone.stem=imagenet", "backbone.fixed_patches=true", "epochs=1"]
+    with pytest.raises(Killed):
+        go("moco_v3", images, tmp_path / "run", die_after=5, more=more)
+    tensors, losses = go("moco_v3", images, tmp_path / "run", more=more)
+    expected, expected_losses = go("moco_v3", images, tmp_path / "whole", more=more)
+    assert losses == expected_losses
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in tensors.items())
+    recipe = load("moco_v3_bench", [*SMALL, *more])
+    start = build_encoder(recipe.backbone, channels=3, size=16, seed=recipe.seed).state_dict()
+    for fixed in ("body.pos_embed", "body.patch_embed.proj.weight", "body.patch_embed.proj.bias"):
+        found = [tensor for name, tensor in tensors.items() if name.endswith(fixed)]
+        assert len(found) == 2  # of the encoder and its momentum encoder, and nothing of an optimizer
+        assert all(torch.equal(tensor, start[fixed]) for tensor in found)
+    learned = [tensor for name, tensor in tensors.items() if name.endswith("encoder.body.blocks.0.mlp.fc1.weight")]
+    assert not any(torch.equal(tensor, start["body.blocks.0.mlp.fc1.weight"]) for tensor in learned)
 
 
 @pytest.mark.parametrize("method", [m if m in JOINED else pytest.param(m, marks=pytest.mark.slow) for m in METHODS])

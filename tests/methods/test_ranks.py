@@ -27,6 +27,7 @@ from lookalike.methods.pic import PIC
 from lookalike.methods.qk_iteration import QKIteration
 from lookalike.methods.relicv2 import ReLICv2
 from lookalike.methods.ressl import ReSSL
+from lookalike.methods.revisiting import Revisiting
 from lookalike.methods.sce import SCE
 from lookalike.methods.simclr import SimCLR
 from lookalike.methods.simsiam import SimSiam
@@ -83,6 +84,7 @@ METHODS = [  # a method, or a method and what is special
     "interclr random",
     "qk_iteration",
     "qk_iteration live",
+    "revisiting",
 ]
 VIEWS = ("view/1", "view/2")
 
@@ -136,6 +138,7 @@ def build(name: str) -> Method:
         ),
         "qk_iteration": lambda: QKIteration(encoder, projector, derived),
         "qk_iteration live": lambda: QKIteration(encoder, plain, features, live_head=True),
+        "revisiting": lambda: Revisiting(encoder, projector, queue, neighbors=3, small_views=("small/1",)),
     }[name]()
     return prepared(with_batch_statistics(method, "global").double())
 

@@ -24,6 +24,7 @@ from lookalike.methods.pic import PIC
 from lookalike.methods.qk_iteration import QKIteration
 from lookalike.methods.relicv2 import ReLICv2
 from lookalike.methods.ressl import ReSSL
+from lookalike.methods.revisiting import Revisiting
 from lookalike.methods.sce import SCE
 from lookalike.methods.simclr import SimCLR
 from lookalike.methods.simsiam import SimSiam
@@ -80,6 +81,7 @@ def bank():
         (ReLICv2(Alike(), identity(), others=None), math.log(ROWS)),
         (SCE(Alike(), identity(), queue(), coefficient=0.2, mask_positive="official"), math.log(1 + KEYS)),
         (ReSSL(Alike(), identity(), queue()), math.log(KEYS)),
+        (Revisiting(Alike(), identity(), queue(), neighbors=3), math.log(1 + KEYS) + 0.4 * math.log(KEYS)),
     ],
 )
 def test_it_is_the_loss_of_images_that_look_alike(method: Method, expected: float) -> None:

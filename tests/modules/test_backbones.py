@@ -182,3 +182,34 @@ def test_residual_branches_are_skipped_in_training_and_never_by_a_momentum_encod
         assert torch.equal(slow(x), slow(x))
         encoder.eval()
         torch.testing.assert_close(encoder(x), slow(x))
+
+
+@pytest.mark.parametrize(
+    ("name", "last", "before"),
+    [
+        ("resnet18_quarter", (128, 8, 12), (64, 16, 24)),
+        ("vit_tiny_patch16_224", (192, 8, 12), (192, 8, 12)),
+        ("convnext_atto", (320, 4, 6), (160, 8, 12)),
+    ],
+)
+def test_maps_know_where_things_are(name: str, last: tuple[int, ...], before: tuple[int, ...]) -> None:
+    """Of an image that is wider than high; a change of its upper left corner changes that corner of the map most."""
+    torch.manual_seed(0)
+    encoder, pixels = backbone(name, image_size=64).eval(), torch.rand(1, 3, 64, 96)
+    assert (encoder.maps(pixels)[0].shape, encoder.maps(pixels, level=-2)[0].shape) == (last, before)
+    dark = pixels.clone()
+    dark[:, :, :8, :8] = 0
+    moved_hw = (encoder.maps(dark, level=-2) - encoder.maps(pixels, level=-2)).abs().sum((0, 1))
+    assert divmod(int(moved_hw.argmax()), before[2]) in {(0, 0), (0, 1), (1, 0), (1, 1)}
+
+
+def test_features_of_a_resnet_are_the_mean_of_its_last_map() -> None:
+    torch.manual_seed(0)
+    encoder, pixels = backbone("resnet18_quarter", image_size=32).eval(), torch.rand(2, 3, 32, 32)
+    torch.testing.assert_close(encoder.maps(pixels).mean((2, 3)), encoder(pixels))
+
+
+def test_a_body_without_maps_is_refused() -> None:
+    plain = Encoder(nn.Flatten(), 3, mean=[0.5], std=[0.25])
+    with pytest.raises(ValueError, match="Flatten gives no feature maps: use a ResNet, ConvNeXt or ViT of timm"):
+        plain.maps(torch.rand(1, 1, 4, 4))

@@ -15,6 +15,7 @@ from lookalike.modules import MomentumEncoder
 from lookalike.recipes import (
     METHODS,
     Recipe,
+    RecipeError,
     build_encoder,
     build_method,
     build_optimization,
@@ -39,7 +40,7 @@ from lookalike.training.streams import Streams
 from lookalike.transforms import CenterCrop, Resize
 
 TWINS = [name for name in names() if name.endswith("_smoke")]
-QUICK = [f"{method}_small_smoke" for method in METHODS]  # train by default; the others with -m slow
+QUICK = [f"{method}_small_smoke" for method in METHODS] + ["moco_v3_vit_imagenet_smoke"]  # the others with -m slow
 WHOLE = [name for name in names() if f"{name}_smoke" in TWINS]
 IMAGES, STEPS = 64, 8
 
@@ -85,11 +86,13 @@ OBJECTIVES = {
     "barlow_twins_cifar10": (1000, 256, 32, None, None, None),
     "barlow_twins_small": (200, 256, 32, None, None, None),
     "barlow_twins_photos": (100, 256, 224, None, None, None),
+    "barlow_twins_hsic_cifar10": (1000, 128, 32, None, None, None),
     "vicreg_imagenet": (1000, 2048, 224, None, None, None),
     "vicreg_cifar10": (1000, 256, 32, None, None, None),
     "vicreg_small": (200, 256, 32, None, None, None),
     "vicreg_photos": (100, 256, 224, None, None, None),
     "moco_v3_imagenet": (1000, 4096, 224, 1.0, None, (0.996, 1.0)),
+    "moco_v3_vit_imagenet": (300, 4096, 224, 0.2, None, (0.99, 1.0)),
     "moco_v3_cifar10": (1000, 256, 32, 0.2, None, (0.99, 1.0)),
     "moco_v3_small": (200, 256, 32, 0.2, None, (0.99, 1.0)),
     "moco_v3_photos": (100, 256, 224, 1.0, None, (0.99, 1.0)),
@@ -139,6 +142,10 @@ OBJECTIVES = {
     "qk_copy_cifar10": (100, 256, 32, 0.05, None, None),
     "simclr_copy_photos": (50, 256, 224, 0.05, None, None),
     "simclr_copy_cifar10": (50, 256, 32, 0.05, None, None),
+    "revisiting_coco": (200, 256, 160, 0.2, 65536, (0.995, 0.995)),
+    "revisiting_coco_800": (800, 256, 160, 0.2, 65536, (0.995, 0.995)),
+    "revisiting_small": (200, 256, 32, 0.2, 4096, (0.99, 0.99)),
+    "revisiting_photos": (100, 256, 160, 0.2, 16384, (0.99, 0.99)),
 }
 # recipe: rule, rate at the recipe's batch, weight decay, what is free of it, epochs of warm-up
 OPTIMIZERS = {
@@ -182,11 +189,13 @@ OPTIMIZERS = {
     "barlow_twins_cifar10": ("lars", 0.4, 1e-4, "one_dimensional", 10),
     "barlow_twins_small": ("lars", 0.4, 1e-4, "one_dimensional", 10),
     "barlow_twins_photos": ("lars", 0.4, 1e-6, "one_dimensional", 10),
+    "barlow_twins_hsic_cifar10": ("adam", 1e-3, 1e-6, "nothing", 0),
     "vicreg_imagenet": ("lars", 1.6, 1e-6, "one_dimensional", 10),
     "vicreg_cifar10": ("lars", 0.3, 1e-4, "one_dimensional", 10),
     "vicreg_small": ("lars", 0.3, 1e-4, "one_dimensional", 10),
     "vicreg_photos": ("lars", 0.3, 1e-6, "one_dimensional", 10),
     "moco_v3_imagenet": ("lars", 4.8, 1.5e-6, "one_dimensional", 10),
+    "moco_v3_vit_imagenet": ("adamw", 2.4e-3, 0.1, "nothing", 40),
     "moco_v3_cifar10": ("lars", 0.6, 1e-6, "one_dimensional", 10),
     "moco_v3_small": ("sgd", 0.06, 5e-4, "nothing", 10),
     "moco_v3_photos": ("lars", 0.6, 1e-6, "one_dimensional", 10),
@@ -236,6 +245,10 @@ OPTIMIZERS = {
     "qk_copy_cifar10": ("sgd", 0.06, 5e-4, "nothing", 5),
     "simclr_copy_photos": ("sgd", 0.03, 1e-4, "nothing", 5),
     "simclr_copy_cifar10": ("sgd", 0.06, 5e-4, "nothing", 5),
+    "revisiting_coco": ("sgd", 0.3, 1e-4, "nothing", 0),
+    "revisiting_coco_800": ("sgd", 0.3, 1e-4, "nothing", 0),
+    "revisiting_small": ("sgd", 0.06, 5e-4, "nothing", 10),
+    "revisiting_photos": ("sgd", 0.1, 1e-4, "nothing", 5),
 }
 # recipe: BatchNorm statistics of encoder and momentum encoder
 STATISTICS = {
@@ -262,6 +275,10 @@ STATISTICS = {
     "ressl_imagenet_multicrop": ("local", "same"),
     "ressl_small": ("split:8", "same"),
     "ressl_photos": ("split:8", "same"),
+    "revisiting_coco": ("local", "same"),
+    "revisiting_coco_800": ("local", "same"),
+    "revisiting_small": ("split:8", "same"),
+    "revisiting_photos": ("split:8", "same"),
 }
 # residual branches start at zero: google-research/simclr, and facebookresearch's simsiam, barlowtwins, vicreg
 ZERO_INIT = {"simclr_imagenet", "simclr_cifar10", "simclr_photos", "simsiam_imagenet", "simsiam_photos"}
@@ -287,9 +304,11 @@ HEADS = {
     "simsiam_imagenet": {"projector": [2048, 2048, 2048, 2048], "predictor": [2048, 512, 2048]},
     "barlow_twins_imagenet": {"projector": [2048, 8192, 8192, 8192]},
     "barlow_twins_cifar10": {"projector": [512, 2048, 2048, 2048]},
+    "barlow_twins_hsic_cifar10": {"projector": [2048, 512, 128]},
     "vicreg_imagenet": {"projector": [2048, 8192, 8192, 8192]},
     "vicreg_cifar10": {"projector": [512, 2048, 2048, 2048]},
     "moco_v3_imagenet": {"projector": [2048, 4096, 256], "predictor": [256, 4096, 256]},
+    "moco_v3_vit_imagenet": {"projector": [384, 4096, 4096, 256], "predictor": [256, 4096, 256]},
     "moco_v3_cifar10": {"projector": [512, 4096, 256], "predictor": [256, 4096, 256]},
     "dcl_imagenet": {"projector": [2048, 2048, 128]},
     "dcl_cifar10": {"projector": [512, 512, 128]},
@@ -308,6 +327,8 @@ HEADS = {
     "ressl_imagenet": {"projector": [2048, 4096, 512]},
     "ressl_imagenet_multicrop": {"projector": [2048, 4096, 512]},
     "pic_imagenet": {"projector": [2048, 2048, 128]},
+    "revisiting_coco": {"projector": [2048, 2048, 128]},
+    "revisiting_coco_800": {"projector": [2048, 2048, 128]},
 }
 
 
@@ -383,10 +404,22 @@ def test_a_twin_changes_sizes_only(name):
     whole = name.removesuffix("_smoke")
     assert raw["from"] == whole
     assert set(raw) <= {"from", "method", "views", "backbone", "optimizer", "epochs", "batch", "runtime", "saving"}
-    sizes = {"projector", "predictor", "queue", "prototypes", "hardest", "negatives", "window", "shift", "clusters"}
-    assert set(raw["method"]) <= sizes | {"queue_epoch", "frozen_steps", "sampler"}
+    sizes = {
+        "projector",
+        "predictor",
+        "queue",
+        "prototypes",
+        "hardest",
+        "negatives",
+        "window",
+        "shift",
+        "clusters",
+        "neighbors",
+    }
+    assert set(raw["method"]) <= sizes | {"queue_epoch", "frozen_steps", "sampler", "warmup"}
     assert raw["views"].keys() == {"size"}
-    assert raw["backbone"] == {"name": "resnet18_quarter"}
+    tiny = "vit_tiny_patch16_224" if load(whole).backbone.fixed_patches else "resnet18_quarter"
+    assert raw["backbone"] == {"name": tiny}
     assert set(raw.get("optimizer", {})) <= {"warmup", "milestones"}
     assert method_name(load(name)) == method_name(load(whole))
     assert load(name).runtime.precision == "fp32"
@@ -484,6 +517,26 @@ def test_sce_weighs_relations_as_its_code_does():
     crops = load("sce_imagenet_multicrop").model_dump()["method"]
     assert crops["keys"] == ("global/1", "global/2")
     assert crops["queries"] == (*crops["keys"], "local/1", "local/2", "local/3", "local/4")
+
+
+def test_moco_v3s_transformer_crops_down_to_8_percent_and_its_patches_never_learn():
+    """facebookresearch/moco-v3, CONFIG.md and main_moco.py: --stop-grad-conv1, and the default of --crop-min."""
+    vit, resnet = load("moco_v3_vit_imagenet"), load("moco_v3_imagenet")
+    assert (vit.backbone.fixed_patches, resnet.backbone.fixed_patches) == (True, False)
+    lows = [chain[0].scale[0] for recipe in (vit, resnet) for chain in build_views(recipe).plan.values()]
+    assert lows == [0.08, 0.08, 0.2, 0.2]
+    with pytest.raises(RecipeError, match="fixed patches are for vision transformers, and ResNet is none"):
+        built(load("moco_v3_small_smoke", ["backbone.fixed_patches=true"]))
+
+
+def test_the_variant_of_barlow_twins_is_that_of_its_code():
+    """yaohungt/Barlow-Twins-HSIC, README and main.py: --corr_neg_one, lambda 1 / 128, Adam with one rate for all."""
+    recipe = load("barlow_twins_hsic_cifar10")
+    method = recipe.model_dump()["method"]
+    assert (method["variant"], method["redundancy"]) == ("hsic", 1 / 128)
+    assert (method["scale"], method["bias_rate"]) == (1.0, 1.0)
+    optimization = build_optimization(recipe, refuse)
+    assert [optimization.schedule(at(epoch, 1000)) for epoch in (0, 500, 999)] == [1.0] * 3
 
 
 def test_swav_has_the_rates_crops_and_frozen_steps_of_its_scripts():
@@ -593,7 +646,9 @@ def test_a_smoke_twin_trains(name, tmp_path: Path):
     after = method.state_dict()
     weights = [key for key in before if key.endswith("weight") and before[key].dim() > 1]
     assert len(weights) > 20
-    assert [key for key in weights if torch.equal(before[key], after[key])] == []
+    still = [key for key in weights if torch.equal(before[key], after[key])]
+    assert all(key.endswith("patch_embed.proj.weight") for key in still)
+    assert len(still) == (2 if recipe.backbone.fixed_patches else 0)  # of the encoder and its momentum encoder
     assert any(key.startswith("queue.") and not torch.equal(before[key], after[key]) for key in before) == has_queue(
         recipe
     )
@@ -606,8 +661,8 @@ def test_keys_leak_in_no_recipe_that_is_made_for_one_device(name):
     build_method(recipe, encoder, 10**6, notes.append)
     for_eight_gpus = recipe.backbone.statistics == "local"
     assert bool(notes) == for_eight_gpus, notes
-    named = ("moco_v1", "moco_v2", "ressl", "ascl", "mochi", "interclr")
-    assert for_eight_gpus == ("imagenet" in name and name.startswith(named))
+    named = ("moco_v1", "moco_v2", "ressl", "ascl", "mochi", "interclr", "revisiting")
+    assert for_eight_gpus == (("imagenet" in name or "coco" in name) and name.startswith(named))
 
 
 @pytest.mark.parametrize(

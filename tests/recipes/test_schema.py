@@ -224,6 +224,7 @@ def test_sections_follow_the_signatures(table, names):
         "moco_v3": (0.99, 1.0),
         "dino": (0.996, 1.0),
         "relicv2": (0.996, 1.0),
+        "revisiting": (0.995, 0.995),
     }
     assert sections["moco"]["temperature"].default == 0.07
     assert all("encoder" not in fields for fields in sections.values())

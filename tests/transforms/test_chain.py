@@ -7,11 +7,14 @@ import pytest
 import torch
 
 from lookalike.transforms import (
+    AutoAugment,
     CenterCrop,
     ColorJitter,
+    Either,
     GaussianBlur,
     Grayscale,
     HorizontalFlip,
+    OverlappingCrop,
     RandomResizedCrop,
     Resize,
     Solarize,
@@ -41,6 +44,9 @@ from lookalike.transforms import (
         (lambda: GaussianBlur(kernel=-1), "got -1"),
         (lambda: Solarize(threshold=128.0), "got 128.0"),
         (lambda: Solarize(p=float("nan")), "got nan"),
+        (lambda: AutoAugment(p=1.1), "got 1.1"),
+        (lambda: Either((), (), p=-1.0), "got -1.0"),
+        (lambda: OverlappingCrop(RandomResizedCrop(8), "key", RandomResizedCrop(8), overlap=2.0), "got 2.0"),
     ],
 )
 def test_a_mistake_is_refused_with_the_value_seen(make, seen):

@@ -6,10 +6,13 @@ import torchvision.transforms.v2.functional as F
 from torchvision_reference import photo, reference
 
 from lookalike.transforms import (
+    AutoAugment,
     ColorJitter,
+    Either,
     GaussianBlur,
     Grayscale,
     HorizontalFlip,
+    OverlappingCrop,
     RandomResizedCrop,
     RemoveBackground,
     Solarize,
@@ -26,6 +29,7 @@ from lookalike.transforms import (
     npid_cifar,
     relicv2,
     ressl_multicrop,
+    revisiting,
     sce_multicrop,
     sce_pair,
     sce_weak_strong,
@@ -267,3 +271,17 @@ def test_relicv2_takes_the_background_away_from_large_views_alone():
         assert find(chain, RandomResizedCrop).scale == ((0.14, 1.0) if number < 4 else (0.05, 0.14))
         assert bool(find(chain, Solarize)) == bool(number % 2)
     assert not any(find(chain, RemoveBackground) for chain in relicv2(masked=0.0).values())
+
+
+def test_revisiting_has_the_published_crops_and_auto_augment_in_all_views_but_the_key():
+    plan, colors = revisiting(), (ColorJitter(0.4, 0.4, 0.4, 0.1), Grayscale(), GaussianBlur())
+    assert list(plan) == ["query", "key", "small/1", "small/2", "small/3", "small/4"]
+    large = RandomResizedCrop(160, (0.2, 1.0))
+    assert plan["query"][0] == plan["key"][0] == large
+    assert plan["key"][1:] == (HorizontalFlip(), *colors)
+    assert set(colors) == set(moco_v2()["key"][1:]) - {HorizontalFlip()}
+    near = OverlappingCrop(RandomResizedCrop(96, (0.05, 0.14)), of="key", anchor=large, overlap=0.1)
+    for name in ("query", "small/1", "small/4"):
+        assert plan[name][1:] == (HorizontalFlip(), Either((AutoAugment(),), colors, p=0.5))
+        assert plan[name][0] == (large if name == "query" else near)
+    assert [chain[0].size for chain in revisiting(32, small=1).values()] == [32, 32, 19]

@@ -25,7 +25,7 @@ from lookalike.api.loops_of_batches import (
     vicreg,
 )
 from lookalike.api.loops_of_clusters import interclr
-from lookalike.api.loops_of_crops import dino, relicv2, swav
+from lookalike.api.loops_of_crops import dino, relicv2, revisiting, swav
 from lookalike.api.tiny import Vectors
 from lookalike.functional import random
 
@@ -189,4 +189,5 @@ LOOPS: Mapping[str, Loop] = {
     "instance_classifier": instance_classifier,
     "interclr": interclr,
     "qk_iteration": qk_iteration,
+    "revisiting": revisiting,
 }

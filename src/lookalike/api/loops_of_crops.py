@@ -1,4 +1,4 @@
-"""The slow loops of methods with views of several sizes: SwAV, DINO, ReLICv2; see loops.py."""
+"""The slow loops of methods with views of several sizes: SwAV, DINO, ReLICv2, Revisiting-Contrastive; see loops.py."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -67,6 +67,23 @@ def relicv2(method: Any, views: Mapping[str, Tensor]) -> Tensor:
             held = sum(x.exp().item() * x.item() for x in p)
             total = total - p[0] + method.invariance * (held - sum(x.exp() * y for x, y in zip(p, q, strict=True)))
     return total / rows / len(method.pairs)
+
+
+def revisiting(method: Any, views: Mapping[str, Tensor]) -> Tensor:
+    """Van Gansbeke et al. 2021: each crop finds its image's key, and resembles the keys whose features are near."""
+    keys = [direction(row) for row in slow(method.momentum_encoder, views["key"])]
+    memory = [row.clone() for row in method.queue.rows()]
+    features = [row.clone() for row in method.features.rows()]
+    h = method.encoder(torch.cat([views[view] for view in method.queries]))
+    queries, total = [direction(row) for row in method.projector(h)], torch.zeros((), dtype=torch.float64)
+    for place, (query, feature) in enumerate(zip(queries, h, strict=True)):
+        key = keys[place % len(keys)]
+        total = total - log_shares(query, [key, *memory], method.temperature)[0]
+        apart = [-(direction(feature) * row).sum().item() for row in features]
+        near = [j for _, j in sorted(zip(apart, range(len(memory)), strict=True))][: method.neighbors]
+        shares = log_shares(query, memory, method.temperature)
+        total = total - method.weight * sum(shares[j] for j in near) / method.neighbors
+    return total / len(queries)
 
 
 def against_directions(rows: Tensor, weight: Tensor) -> list[list[Tensor]]:

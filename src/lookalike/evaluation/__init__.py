@@ -16,9 +16,11 @@ from lookalike.evaluation.health import (
 from lookalike.evaluation.knn import PROTOCOLS, KnnResult, knn, vote
 from lookalike.evaluation.linear import PENALTIES, LinearModel, LinearResult, fit, linear
 from lookalike.evaluation.neighbors import Neighbors, nearest
+from lookalike.evaluation.propagation import boundary_accuracy, propagate, region_similarity, video_score
 from lookalike.evaluation.references import RawPixels, random_weights
 from lookalike.evaluation.retrieval import RANKS, RetrievalResult, retrieval
 from lookalike.evaluation.score import Answers, Protocol, Score, brief, compare, interval, mean_interval
+from lookalike.evaluation.segments import Segment, SegmentResult, segment_class, segment_retrieval, segment_row
 from lookalike.evaluation.svm import SvmResult, average_precision, svm
 from lookalike.evaluation.worth import Worth, paired, worth
 
@@ -44,10 +46,13 @@ __all__ = [
     "Reading",
     "RetrievalResult",
     "Score",
+    "Segment",
+    "SegmentResult",
     "SvmResult",
     "Worth",
     "alignment",
     "average_precision",
+    "boundary_accuracy",
     "brief",
     "compare",
     "diagnose",
@@ -65,13 +70,19 @@ __all__ = [
     "nearest",
     "nearest_mean",
     "paired",
+    "propagate",
     "random_weights",
     "rankme",
+    "region_similarity",
     "retrieval",
+    "segment_class",
+    "segment_retrieval",
+    "segment_row",
     "shots",
     "stream",
     "svm",
     "uniformity",
+    "video_score",
     "vote",
     "worth",
 ]

@@ -14,9 +14,10 @@ from lookalike.modules.batch_statistics import (
 )
 from lookalike.modules.clusters import Clusters
 from lookalike.modules.descriptor import Descriptor
-from lookalike.modules.heads import SHAPES, Shape, head, mlp
+from lookalike.modules.heads import SHAPES, Shape, head, mlp, takes
 from lookalike.modules.instance_classes import InstanceClasses
 from lookalike.modules.momentum import MomentumEncoder
+from lookalike.modules.patches import fixed_patches
 from lookalike.modules.prototypes import NormedPrototypes, Prototypes
 from lookalike.modules.queue import Column, Queue, Rows
 from lookalike.modules.sharded import Sharded, sharded_buffers
@@ -41,6 +42,7 @@ __all__ = [
     "Shape",
     "Sharded",
     "backbone",
+    "fixed_patches",
     "groups",
     "groups_here",
     "head",
@@ -50,6 +52,7 @@ __all__ = [
     "sharded_buffers",
     "split",
     "synchronize_",
+    "takes",
     "unmeasured",
     "with_batch_statistics",
 ]

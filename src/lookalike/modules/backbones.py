@@ -46,8 +46,24 @@ class Encoder(nn.Module):
                 f"this encoder takes images (B, {self.channels}, H, W), and the shape {tuple(x.shape)} was given: "
                 f"build the backbone with the number of channels of the images"
             )
+        return in_blocks(self.body, self._normalized(x))
+
+    def maps(
+        self, x: UInt8[Tensor, "B C H W"] | Float[Tensor, "B C H W"], level: int = -1
+    ) -> Float[Tensor, "B dim h w"]:
+        """The feature map of a level of the network, -1 the last; patches of a ViT in their places, of its last block.
+
+        Raises ValueError for a network without maps.
+        """
+        body: Any = self.body
+        if not hasattr(body, "forward_intermediates"):  # bodies that are not timm's may lack it
+            raise ValueError(f"{type(body).__name__} gives no feature maps: use a ResNet, ConvNeXt or ViT of timm")
+        (maps,) = body.forward_intermediates(self._normalized(x), indices=[level], intermediates_only=True)
+        return maps
+
+    def _normalized(self, x: Tensor) -> Tensor:
         pixels = x.to(self.mean.dtype) / 255 if x.dtype == torch.uint8 else x.to(self.mean.dtype)
-        return in_blocks(self.body, (pixels - self.mean) / self.std)
+        return (pixels - self.mean) / self.std
 
 
 def backbone(

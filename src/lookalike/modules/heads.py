@@ -130,6 +130,18 @@ def mlp(
     return nn.Sequential(*layers)
 
 
+def takes(layers: nn.Module) -> int:
+    """How many numbers a head takes: those of its first linear layer. Raises ValueError where it has none.
+
+    >>> takes(head("moco_v2", 16, out=4))
+    16
+    """
+    linear = [layer for layer in layers.modules() if isinstance(layer, nn.Linear)]
+    if not linear:
+        raise ValueError(f"a head begins with a linear layer, and {type(layers).__name__} has none: give one that does")
+    return linear[0].in_features
+
+
 def _norm(norm: Norm, width: int) -> list[nn.Module]:
     if norm == "none":
         return []

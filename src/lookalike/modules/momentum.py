@@ -59,8 +59,13 @@ class MomentumEncoder(nn.Module):
         return in_order(self.stages(mixed)[-1])
 
     @torch.no_grad()
-    def stages(self, x: Shaped[Tensor, "B *pixels"]) -> tuple[Shaped[Tensor, "B _"], ...]:
+    def stages(
+        self, x: Shaped[Tensor, "B *pixels"], shuffle: torch.Generator | None = None
+    ) -> tuple[Shaped[Tensor, "B _"], ...]:
         """The output of each module, for methods that also need the features of the copied backbone."""
+        if shuffle is not None:
+            mixed, in_order = shuffled(x, shuffle)
+            return tuple(in_order(rows) for rows in self.stages(mixed))
         outputs = []
         for module in self.copies:
             x = module(x)

@@ -17,6 +17,7 @@ from lookalike.modules import (
     Encoder,
     MomentumEncoder,
     backbone,
+    fixed_patches,
     groups,
     groups_here,
     head,
@@ -50,7 +51,7 @@ def build_encoder(section: Backbone, *, channels: int, size: int, seed: int) -> 
     """The backbone with its first weights: the same for the same seed. Raises RecipeError for an unknown name."""
     with seeded("backbone", seed):
         try:
-            return backbone(
+            encoder = backbone(
                 section.name,
                 stem=section.stem,
                 image_size=size,
@@ -58,6 +59,7 @@ def build_encoder(section: Backbone, *, channels: int, size: int, seed: int) -> 
                 zero_init_last=section.zero_init_last,
                 drop_path=section.drop_path,
             )
+            return fixed_patches(encoder) if section.fixed_patches else encoder
         except ValueError as error:
             raise RecipeError(f"backbone.name: {error}") from None
 

@@ -1,4 +1,4 @@
-"""A method's arguments: from sections of the recipe, or numbers in it, to heads, queues, banks, schedules and the like."""
+"""The arguments of a method: from sections of a recipe, or numbers in it, to heads, queues, banks and schedules."""
 
 import inspect
 from collections.abc import Callable, Mapping

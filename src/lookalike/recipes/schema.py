@@ -38,6 +38,8 @@ class Backbone(Section):
     """Residual branches start at zero."""
     drop_path: float = Field(default=0.0, ge=0, lt=1)
     """Chance to skip a residual branch of the last block; in those before it falls to zero linearly."""
+    fixed_patches: bool = False
+    """Patch projection and positions of a vision transformer never learn (MoCo v3)."""
 
 
 class Optimizer(Section):

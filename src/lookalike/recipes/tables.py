@@ -20,6 +20,7 @@ from lookalike.methods.pic import PIC
 from lookalike.methods.qk_iteration import QKIteration
 from lookalike.methods.relicv2 import ReLICv2
 from lookalike.methods.ressl import ReSSL
+from lookalike.methods.revisiting import Revisiting
 from lookalike.methods.sce import SCE
 from lookalike.methods.simclr import SimCLR
 from lookalike.methods.simsiam import SimSiam
@@ -52,6 +53,7 @@ METHODS: Mapping[str, type[Method]] = {
     "instance_classifier": InstanceClassifier,
     "interclr": InterCLR,
     "qk_iteration": QKIteration,
+    "revisiting": Revisiting,
 }
 
 VIEWS: Mapping[str, Callable] = {
@@ -80,4 +82,5 @@ VIEWS: Mapping[str, Callable] = {
     "swav": multi_crop.swav,
     "dino": multi_crop.dino,
     "relicv2": multi_crop.relicv2,
+    "revisiting": multi_crop.revisiting,
 }

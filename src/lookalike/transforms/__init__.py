@@ -1,5 +1,6 @@
 """Views of images: plans as data, parameters per sample, pixels in batches."""
 
+from lookalike.transforms.auto_augment import AutoAugment
 from lookalike.transforms.background import RemoveBackground, salient
 from lookalike.transforms.chain import (
     CenterCrop,
@@ -9,11 +10,13 @@ from lookalike.transforms.chain import (
     GaussianBlur,
     Grayscale,
     HorizontalFlip,
+    OverlappingCrop,
     RandomResizedCrop,
     Resize,
     Solarize,
 )
-from lookalike.transforms.multi_crop import dino, relicv2, swav
+from lookalike.transforms.either import Either
+from lookalike.transforms.multi_crop import dino, relicv2, revisiting, swav
 from lookalike.transforms.plans import (
     byol_pair,
     copy_edits,
@@ -37,13 +40,16 @@ from lookalike.transforms.plans import (
 from lookalike.transforms.views import Parameters, Views
 
 __all__ = [
+    "AutoAugment",
     "CenterCrop",
     "Chain",
     "ColorJitter",
     "CopyEdits",
+    "Either",
     "GaussianBlur",
     "Grayscale",
     "HorizontalFlip",
+    "OverlappingCrop",
     "Parameters",
     "RandomResizedCrop",
     "RemoveBackground",
@@ -63,6 +69,7 @@ __all__ = [
     "npid_cifar",
     "relicv2",
     "ressl_multicrop",
+    "revisiting",
     "salient",
     "sce_multicrop",
     "sce_pair",

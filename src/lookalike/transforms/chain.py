@@ -1,8 +1,9 @@
 """What a view is made of: a Chain of transforms, each a frozen value that turns uniform numbers into its parameters.
 
-A chain begins with its geometry (RandomResizedCrop, or Resize and CenterCrop), which fixes the size, and goes on with
-changes of the pixels, executed in the order given; they may write into the pixels they get. RemoveBackground may come
-before the geometry. `columns` uniform numbers per sample are what a transform draws from, whatever the others draw.
+A chain begins with its geometry (RandomResizedCrop, OverlappingCrop, or Resize and CenterCrop), which fixes the size,
+and goes on with changes of the pixels, executed in the order given; they may write into the pixels they get.
+RemoveBackground may come before the geometry. `columns` uniform numbers per sample are what a transform draws from,
+whatever the others draw.
 """
 
 import math
@@ -15,9 +16,11 @@ from jaxtyping import Float, Float64, Shaped
 from torch import Tensor
 
 from lookalike.transforms import ops
+from lookalike.transforms.auto_augment import AutoAugment
 from lookalike.transforms.background import RemoveBackground
 from lookalike.transforms.edits.view import CopyEdits
-from lookalike.transforms.geometry import INTERPOLATIONS, Draws, Region, random_box
+from lookalike.transforms.either import Either
+from lookalike.transforms.geometry import INTERPOLATIONS, Draws, Region, overlapping_box, random_box
 
 Values = Mapping[str, Shaped[Tensor, "B ..."]]  # a transform's parameters by name, one row per sample
 Uniform = Float64[Tensor, "B K"]
@@ -63,6 +66,45 @@ class RandomResizedCrop:
             Region(*random_box(Draws(*row), height, width, self.ratio), self.size, self.size, self.interpolation)
             for row, (height, width) in zip(zip(*columns, strict=True), sizes, strict=True)
         ]
+
+
+@dataclass(frozen=True)
+class OverlappingCrop:
+    """A box drawn as by `crop` until the share `overlap` of it lies in the view `of`, whose crop is `anchor`.
+
+    After ten draws in vain it is `crop`'s box, wherever that lies (Van Gansbeke et al. 2021, constrained_cropping.py).
+    Values: those of `crop`, "tries" (B, 10, 4), and "of/..." of the anchor, which Views adds.
+    """
+
+    crop: RandomResizedCrop
+    of: str
+    anchor: RandomResizedCrop
+    overlap: float = 0.1
+    columns: ClassVar[int] = RandomResizedCrop.columns + 4 * TRIES
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.overlap <= 1:
+            raise ValueError(f"OverlappingCrop takes a share from 0 to 1 as overlap, got {self.overlap}")
+
+    @property
+    def size(self) -> int:
+        return self.crop.size
+
+    def draw(self, u_BK: Uniform) -> Values:
+        free, tries = u_BK.split([RandomResizedCrop.columns, 4 * TRIES], dim=1)
+        areas, ratios, across, down = tries.split(TRIES, dim=1)
+        logs = math.log(self.crop.ratio[0]), math.log(self.crop.ratio[1])
+        columns = (_between(self.crop.scale, areas), _between(logs, ratios), across, down)
+        return {**self.crop.draw(free), "tries": torch.stack(columns, dim=2)}
+
+    def regions(self, values: Values, sizes: Sizes) -> list[Region]:
+        others = self.anchor.regions({name.removeprefix("of/"): value for name, value in values.items()}, sizes)
+        free = self.crop.regions(values, sizes)
+        boxes = [
+            overlapping_box(tries, height, width, other, self.overlap)
+            for tries, (height, width), other in zip(values["tries"].tolist(), sizes, others, strict=True)
+        ]
+        return [Region(*box, *one[4:]) if box else one for box, one in zip(boxes, free, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -229,8 +271,8 @@ class Solarize:
         return ops.solarize(x_BCHW.float(), self.threshold)
 
 
-Geometry = RandomResizedCrop | Resize | CenterCrop
-Change = HorizontalFlip | ColorJitter | Grayscale | GaussianBlur | Solarize | CopyEdits
+Geometry = RandomResizedCrop | OverlappingCrop | Resize | CenterCrop
+Change = HorizontalFlip | ColorJitter | Grayscale | GaussianBlur | Solarize | CopyEdits | AutoAugment | Either
 Chain = tuple[RemoveBackground | Geometry | Change, ...]
 
 
@@ -238,7 +280,7 @@ def _between(ends: tuple[float, float], u: Float[Tensor, "..."]) -> Float[Tensor
     return ends[0] + (ends[1] - ends[0]) * u
 
 
-def _check_size(transform: Geometry) -> None:
+def _check_size(transform: RandomResizedCrop | Resize | CenterCrop) -> None:
     if not 1 <= transform.size <= ops.WIDEST:
         name = type(transform).__name__
         raise ValueError(f"{name} takes a size from 1 to {ops.WIDEST} pixels, got {transform.size}")

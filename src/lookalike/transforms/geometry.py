@@ -1,7 +1,7 @@
 """Where a view's pixels come from: the box of each random crop, and the resampling of that box to its size."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -46,16 +46,47 @@ def random_box(draws: Draws, height: int, width: int, ratio: tuple[float, float]
     the last bit with the length of the vector.
     """
     for area, log_ratio in zip(draws.areas, draws.log_ratios, strict=True):
-        target, aspect = area * width * height, math.exp(log_ratio)
-        w, h = round(math.sqrt(target * aspect)), round(math.sqrt(target / aspect))
-        if 0 < w <= width and 0 < h <= height:
-            return int(draws.across * (width - w + 1)), int(draws.down * (height - h + 1)), w, h
+        box = _placed((area, log_ratio, draws.across, draws.down), height, width)
+        if box:
+            return box
     w, h = width, height
     if width / height < ratio[0]:
         h = max(1, round(width / ratio[0]))
     elif width / height > ratio[1]:
         w = max(1, round(height * ratio[1]))
     return (width - w) // 2, (height - h) // 2, w, h
+
+
+def overlapping_box(
+    tries: Iterable[Sequence[float]], height: int, width: int, other: Region, overlap: float
+) -> tuple[int, int, int, int] | None:
+    """(left, top, width, height) of the first try that fits and meets `other` in the share `overlap` of its area.
+
+    A try is (area, log_ratio, across, down) as in Draws; None if none does.
+    """
+    for draw in tries:
+        box = _placed(draw, height, width)
+        if box and _shared(box, other) >= overlap * draw[0] * width * height:
+            return box
+    return None
+
+
+def _placed(draw: Sequence[float], height: int, width: int) -> tuple[int, int, int, int] | None:
+    """The box of one try, if it fits into the image."""
+    area, log_ratio, across, down = draw
+    target, aspect = area * width * height, math.exp(log_ratio)
+    w, h = round(math.sqrt(target * aspect)), round(math.sqrt(target / aspect))
+    if not (0 < w <= width and 0 < h <= height):
+        return None
+    return int(across * (width - w + 1)), int(down * (height - h + 1)), w, h
+
+
+def _shared(box: tuple[int, int, int, int], other: Region) -> int:
+    """Pixels that lie in both."""
+    left, top, w, h = box
+    across = min(left + w, other.left + other.width) - max(left, other.left)
+    down = min(top + h, other.top + other.height) - max(top, other.top)
+    return max(across, 0) * max(down, 0)
 
 
 def resample(image_CHW: UInt8[Tensor, "C H W"], region: Region) -> UInt8[Tensor, "C H2 W2"]:

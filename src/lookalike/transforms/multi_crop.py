@@ -1,5 +1,6 @@
 """Multi-crop plans: two global views, and smaller local views of small parts of the image."""
 
+from lookalike.transforms.auto_augment import AutoAugment
 from lookalike.transforms.background import RemoveBackground
 from lookalike.transforms.chain import (
     Chain,
@@ -7,9 +8,11 @@ from lookalike.transforms.chain import (
     GaussianBlur,
     Grayscale,
     HorizontalFlip,
+    OverlappingCrop,
     RandomResizedCrop,
     Solarize,
 )
+from lookalike.transforms.either import Either
 from lookalike.transforms.plans import blur_taps
 
 GLOBAL, LOCAL = 224, 96  # pixels of the papers' views; other sizes keep the proportion
@@ -76,6 +79,28 @@ def relicv2(
         second = (*before, crop, *color, GaussianBlur(kernel=taps, p=0.1), Solarize())
         plan |= {f"{name}/{n}": first if n % 2 else second for n in range(1, count + 1)}
     return plan
+
+
+def revisiting(
+    size: int = 160,
+    small: int = 4,
+    small_size: int | None = None,
+    overlap: float = 0.1,
+    augmented: float = 0.5,
+) -> dict[str, Chain]:
+    """Van Gansbeke et al., 2021 (wvangansbeke/Revisiting-Contrastive-SSL): "query", "key", and "small/1" ...
+
+    Large crops of 20 to 100 % of the area, small ones of 5 to 14 %, which share `overlap` of their area with the key's.
+    MoCo v2's colors; all views but the key have AutoAugment in their place with the chance `augmented`. The flip comes
+    first, as it does before AutoAugment; colors and blur do not care. small_size: 96 pixels at 160, and in proportion.
+    """
+    crop = RandomResizedCrop(size, (0.2, 1.0))
+    colors = (ColorJitter(0.4, 0.4, 0.4, 0.1), Grayscale(), GaussianBlur())
+    changes: Chain = (HorizontalFlip(), Either((AutoAugment(),), colors, augmented))
+    free = RandomResizedCrop(small_size or max(1, round(96 * size / 160)), (0.05, 0.14))
+    near = OverlappingCrop(free, of="key", anchor=crop, overlap=overlap)
+    plan: dict[str, Chain] = {"query": (crop, *changes), "key": (crop, HorizontalFlip(), *colors)}
+    return plan | {f"small/{n}": (near, *changes) for n in range(1, small + 1)}
 
 
 def _local(size: int) -> int:

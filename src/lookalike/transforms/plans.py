@@ -81,12 +81,13 @@ def moco_v2(size: int = 224) -> dict[str, Chain]:
     return {"query": chain, "key": chain}
 
 
-def moco_v3(size: int = 224) -> dict[str, Chain]:
+def moco_v3(size: int = 224, low: float = 0.2) -> dict[str, Chain]:
     """MoCo v3 with ResNet-50 (Chen et al., 2021; facebookresearch/moco-v3, main_moco.py --crop-min=.2): BYOL's pair.
 
-    Crops are smaller than BYOL's and bilinear, the blur is Pillow's: "view/1" blurred, "view/2" solarized.
+    Crops are bilinear and of at least the share `low` of the area, 0.08 for vision transformers; the blur is Pillow's:
+    "view/1" blurred, "view/2" solarized.
     """
-    crop = RandomResizedCrop(size, (0.2, 1.0))
+    crop = RandomResizedCrop(size, (low, 1.0))
     return {"view/1": _first(crop, None), "view/2": _second(crop, None)}
 
 

@@ -13,6 +13,7 @@ is in the batch, for any number of threads and processes.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -22,8 +23,19 @@ from torch import Tensor
 from lookalike.functional import random
 from lookalike.functional.memory import VIEWS, keep_freed_memory
 from lookalike.transforms.background import Masks, RemoveBackground, salient
-from lookalike.transforms.chain import Chain, Change, CopyEdits, Geometry, HorizontalFlip, Resize, Sizes, Values
+from lookalike.transforms.chain import (
+    Chain,
+    Change,
+    CopyEdits,
+    Geometry,
+    HorizontalFlip,
+    OverlappingCrop,
+    Resize,
+    Sizes,
+    Values,
+)
 from lookalike.transforms.edits.view import Others
+from lookalike.transforms.either import changed_rows
 from lookalike.transforms.geometry import Region, products_fit, resample, resample_together
 from lookalike.transforms.ops import rounded
 
@@ -45,7 +57,7 @@ class Views:
     others: the other images that CopyEdits puts beside, below or on one.
     On Linux it has the process keep the memory that rendering frees: see functional.memory.
     Raises ValueError where the plan or a chain is empty, where a chain does not begin with the geometry that fixes
-    its size, and where geometry comes after a change of pixels.
+    its size, where geometry comes after a change of pixels, and where a crop is to overlap one that is not there.
     """
 
     def __init__(self, plan: Mapping[str, Chain], masks: Masks = salient, others: Others | None = None) -> None:
@@ -54,6 +66,7 @@ class Views:
         keep_freed_memory(VIEWS)
         self.plan, self.masks = dict(plan), masks
         self._parts = {name: _parts(name, _with_others(chain, others)) for name, chain in plan.items()}
+        _check_overlaps(plan)
 
     def draw(
         self,
@@ -68,14 +81,21 @@ class Views:
 
         epoch: the number of the phase and the epoch within it.
         """
-        views = {}
-        for name in _known(self.plan if names is None else names, self.plan):
+
+        @cache
+        def drawn(name: str) -> tuple[Values, ...]:
             chain = self.plan[name]
             columns = [transform.columns for transform in chain]
             key = random.key("view", name, seed, *epoch, attempt)
             pieces = random.uniform(key, index_B, sum(columns)).split(columns, dim=1)
-            views[name] = tuple(transform.draw(u_BK) for transform, u_BK in zip(chain, pieces, strict=True))
-        return Parameters(index=index_B, views=views)
+            values: list[Values] = [transform.draw(u_BK) for transform, u_BK in zip(chain, pieces, strict=True)]
+            if isinstance(chain[0], OverlappingCrop):
+                anchor = drawn(chain[0].of)[0]
+                values[0] = {**values[0], **{f"of/{part}": value for part, value in anchor.items()}}
+            return tuple(values)
+
+        known = _known(self.plan if names is None else names, self.plan)
+        return Parameters(index=index_B, views={name: drawn(name) for name in known})
 
     def render(
         self, images: Tensor | Sequence[Tensor], parameters: Parameters, names: Sequence[str] | None = None
@@ -154,16 +174,9 @@ def _changed(pixels_BCHW: Tensor, changes: Sequence[Change], drawn: Sequence[Val
     """The changes one after another, each on the rows where it applies; may write into its argument."""
     x = pixels_BCHW
     for change, values in zip(changes, drawn, strict=True):
-        rows = [row for row, applies in enumerate(values["applies"].tolist()) if applies]
-        if not rows:
-            continue
-        if not isinstance(change, HorizontalFlip | CopyEdits):
+        if not isinstance(change, HorizontalFlip | CopyEdits) and bool(values["applies"].any()):
             x = x.float()
-        if len(rows) == len(x):
-            x = change.change(x, values)
-        else:
-            at = torch.tensor(rows, device=x.device)
-            x[at] = change.change(x[at], _at(at, values))
+        x = changed_rows(x, change, values)
     return x if x.dtype == torch.uint8 else rounded(x)
 
 
@@ -211,6 +224,17 @@ def _parts(name: str, chain: Chain) -> _Parts:
             f"and have none later, got {', '.join(type(transform).__name__ for transform in chain) or 'no transform'}"
         )
     return _Parts(before, geometry, changes)
+
+
+def _check_overlaps(plan: Mapping[str, Chain]) -> None:
+    """An OverlappingCrop comes first in its chain, and the view that it overlaps begins with its anchor."""
+    for name, chain in plan.items():
+        for place, crop in enumerate(chain):
+            if isinstance(crop, OverlappingCrop) and (place > 0 or plan.get(crop.of, chain)[0] != crop.anchor):
+                raise ValueError(
+                    f"the crop of view {name!r} must come first, and overlap a view that begins with its anchor, "
+                    f"which {crop.of!r} does not: name another view, or give that view's crop"
+                )
 
 
 def _known(names: Iterable[str], views: Mapping[str, object]) -> list[str]:

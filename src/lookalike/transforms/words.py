@@ -1,5 +1,6 @@
 """What a chain of transforms does, in a few words for a caption."""
 
+from lookalike.transforms.auto_augment import AutoAugment
 from lookalike.transforms.background import RemoveBackground
 from lookalike.transforms.chain import (
     CenterCrop,
@@ -11,10 +12,13 @@ from lookalike.transforms.chain import (
     Geometry,
     Grayscale,
     HorizontalFlip,
+    OverlappingCrop,
     RandomResizedCrop,
     Resize,
     Solarize,
 )
+from lookalike.transforms.either import Change as AnyChange
+from lookalike.transforms.either import Either
 
 
 def words(chain: Chain) -> str:
@@ -22,12 +26,14 @@ def words(chain: Chain) -> str:
     return ", ".join(_said(transform) for transform in chain)
 
 
-def _said(transform: RemoveBackground | Geometry | Change) -> str:
+def _said(transform: RemoveBackground | Geometry | Change | AnyChange) -> str:
     match transform:
         case RemoveBackground(p=p):
             return f"background black {100 * p:.3g} %"
         case RandomResizedCrop(size=size, scale=(low, high)):
             return f"crop of {100 * low:.3g} to {100 * high:.3g} % to {size} px"
+        case OverlappingCrop(crop=crop, of=of, overlap=overlap):
+            return f"{_said(crop)}, {100 * overlap:.3g} % of it in {of}"
         case Resize(size=size):
             return f"short side to {size} px"
         case CenterCrop(size=size):
@@ -45,3 +51,10 @@ def _said(transform: RemoveBackground | Geometry | Change) -> str:
             return f"solarize {100 * p:.3g} %"
         case CopyEdits(families=families, most=most, strongest=strongest):
             return f"1 to {most} of {len(families)} kinds of edits, strength 1 to {strongest}"
+        case AutoAugment(p=p):
+            return f"AutoAugment {100 * p:.3g} %"
+        case Either(first=first, second=second, p=p):
+            one, other = (" + ".join(map(_said, changes)) or "nothing" for changes in (first, second))
+            return f"{one} in {100 * p:.3g} % of cases, otherwise {other}"
+        case _:
+            return type(transform).__name__
