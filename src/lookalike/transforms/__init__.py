@@ -3,18 +3,15 @@
 from lookalike.transforms.auto_augment import AutoAugment
 from lookalike.transforms.background import RemoveBackground, salient
 from lookalike.transforms.chain import (
-    CenterCrop,
     Chain,
     ColorJitter,
     CopyEdits,
     GaussianBlur,
     Grayscale,
     HorizontalFlip,
-    OverlappingCrop,
-    RandomResizedCrop,
-    Resize,
     Solarize,
 )
+from lookalike.transforms.crops import CenterCrop, OverlappingCrop, RandomResizedCrop, Resize, Whole
 from lookalike.transforms.either import Either
 from lookalike.transforms.multi_crop import dino, relicv2, revisiting, swav
 from lookalike.transforms.plans import (
@@ -56,6 +53,7 @@ __all__ = [
     "Resize",
     "Solarize",
     "Views",
+    "Whole",
     "byol_pair",
     "copy_edits",
     "digits",

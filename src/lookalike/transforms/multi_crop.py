@@ -8,10 +8,9 @@ from lookalike.transforms.chain import (
     GaussianBlur,
     Grayscale,
     HorizontalFlip,
-    OverlappingCrop,
-    RandomResizedCrop,
     Solarize,
 )
+from lookalike.transforms.crops import OverlappingCrop, RandomResizedCrop
 from lookalike.transforms.either import Either
 from lookalike.transforms.plans import blur_taps
 

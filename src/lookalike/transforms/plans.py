@@ -3,17 +3,15 @@
 from collections.abc import Sequence
 
 from lookalike.transforms.chain import (
-    CenterCrop,
     Chain,
     ColorJitter,
     CopyEdits,
     GaussianBlur,
     Grayscale,
     HorizontalFlip,
-    RandomResizedCrop,
-    Resize,
     Solarize,
 )
+from lookalike.transforms.crops import CenterCrop, RandomResizedCrop, Resize, Whole
 from lookalike.transforms.edits import TRAINED
 
 # SCE's local views of 2x224 + 192 + 160 + 128 + 96: size and share of the image's area
@@ -225,7 +223,7 @@ def copy_edits(
         raise ValueError(f"names are those of the copy and of its original, two different ones, got {list(names)}")
     families = tuple(name for name in TRAINED if name != "crop")  # the geometry crops already, with all its pixels
     copy = (RandomResizedCrop(size, (low, 1.0)), CopyEdits(families, edits, strongest))
-    return {names[0]: copy, names[1]: eval_chain(size)}
+    return {names[0]: copy, names[1]: (Whole(size),)}  # a copy may be of any part of it
 
 
 def blur_taps(size: int) -> int:

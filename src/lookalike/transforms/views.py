@@ -23,17 +23,8 @@ from torch import Tensor
 from lookalike.functional import random
 from lookalike.functional.memory import VIEWS, keep_freed_memory
 from lookalike.transforms.background import Masks, RemoveBackground, salient
-from lookalike.transforms.chain import (
-    Chain,
-    Change,
-    CopyEdits,
-    Geometry,
-    HorizontalFlip,
-    OverlappingCrop,
-    Resize,
-    Sizes,
-    Values,
-)
+from lookalike.transforms.chain import Chain, Change, CopyEdits, HorizontalFlip
+from lookalike.transforms.crops import Geometry, OverlappingCrop, Resize, Sizes, Values
 from lookalike.transforms.edits.view import Others
 from lookalike.transforms.either import changed_rows
 from lookalike.transforms.geometry import Region, products_fit, resample, resample_together
@@ -220,7 +211,7 @@ def _parts(name: str, chain: Chain) -> _Parts:
     changes = tuple(transform for transform in chain if isinstance(transform, Change))
     if not geometry or (*before, *geometry, *changes) != chain or isinstance(geometry[-1], Resize):
         raise ValueError(
-            f"the chain of view {name!r} must begin with its geometry, RandomResizedCrop or CenterCrop last, "
+            f"the chain of view {name!r} must begin with its geometry, RandomResizedCrop, Whole or CenterCrop last, "
             f"and have none later, got {', '.join(type(transform).__name__ for transform in chain) or 'no transform'}"
         )
     return _Parts(before, geometry, changes)

@@ -3,20 +3,16 @@
 from lookalike.transforms.auto_augment import AutoAugment
 from lookalike.transforms.background import RemoveBackground
 from lookalike.transforms.chain import (
-    CenterCrop,
     Chain,
     Change,
     ColorJitter,
     CopyEdits,
     GaussianBlur,
-    Geometry,
     Grayscale,
     HorizontalFlip,
-    OverlappingCrop,
-    RandomResizedCrop,
-    Resize,
     Solarize,
 )
+from lookalike.transforms.crops import CenterCrop, Geometry, OverlappingCrop, RandomResizedCrop, Resize, Whole
 from lookalike.transforms.either import Change as AnyChange
 from lookalike.transforms.either import Either
 
@@ -38,6 +34,8 @@ def _said(transform: RemoveBackground | Geometry | Change | AnyChange) -> str:
             return f"short side to {size} px"
         case CenterCrop(size=size):
             return f"central {size} px"
+        case Whole(size=size):
+            return f"whole image to {size} px"
         case HorizontalFlip(p=p):
             return f"flip {100 * p:.3g} %"
         case ColorJitter(p=p):
