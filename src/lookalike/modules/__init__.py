@@ -1,5 +1,6 @@
 """Modules with parameters or state: each usable alone."""
 
+from lookalike.modules.auxiliary import Answers, CropOverlap, Jigsaw, RelativePosition, Rotation, Scene, Task
 from lookalike.modules.backbones import NARROW, Encoder, backbone
 from lookalike.modules.bank import Bank
 from lookalike.modules.batch_statistics import (
@@ -8,12 +9,14 @@ from lookalike.modules.batch_statistics import (
     groups_here,
     running_statistics,
     split,
+    statistics_kept,
     synchronize_,
     with_batch_statistics,
 )
 from lookalike.modules.clusters import Clusters
 from lookalike.modules.heads import SHAPES, Shape, head, mlp
 from lookalike.modules.instance_classes import InstanceClasses
+from lookalike.modules.modes import evaluating
 from lookalike.modules.momentum import MomentumEncoder
 from lookalike.modules.prototypes import NormedPrototypes, Prototypes
 from lookalike.modules.queue import Column, Queue, Rows
@@ -23,20 +26,28 @@ from lookalike.modules.weights import load_weights
 __all__ = [
     "NARROW",
     "SHAPES",
+    "Answers",
     "Bank",
     "BatchNorm",
     "Clusters",
     "Column",
+    "CropOverlap",
     "Encoder",
     "InstanceClasses",
+    "Jigsaw",
     "MomentumEncoder",
     "NormedPrototypes",
     "Prototypes",
     "Queue",
+    "RelativePosition",
+    "Rotation",
     "Rows",
+    "Scene",
     "Shape",
     "Sharded",
+    "Task",
     "backbone",
+    "evaluating",
     "groups",
     "groups_here",
     "head",
@@ -45,6 +56,7 @@ __all__ = [
     "running_statistics",
     "sharded_buffers",
     "split",
+    "statistics_kept",
     "synchronize_",
     "with_batch_statistics",
 ]
