@@ -1,6 +1,14 @@
 """The verbs for Python, one file each: they join data, training and evaluation."""
 
-from lookalike.api.catalog import SMOKE, MethodFacts, RecipeFacts, list_methods, list_recipes
+from lookalike.api.catalog import (
+    SMOKE,
+    MethodFacts,
+    RecipeFacts,
+    WrapperFacts,
+    list_methods,
+    list_recipes,
+    list_wrappers,
+)
 from lookalike.api.demo import Story, demo
 from lookalike.api.doctor import Checkup, doctor
 from lookalike.api.embed import Embedded, embed
@@ -31,6 +39,7 @@ __all__ = [
     "Reported",
     "Run",
     "Story",
+    "WrapperFacts",
     "demo",
     "doctor",
     "dry_run",
@@ -39,6 +48,7 @@ __all__ = [
     "export",
     "list_methods",
     "list_recipes",
+    "list_wrappers",
     "pretrain",
     "profile",
     "report",

@@ -27,12 +27,14 @@ from lookalike.functional.collectives import agree, rank, world
 from lookalike.functional.memory import STEPS, keep_freed_memory
 from lookalike.modules import Encoder, load_weights
 from lookalike.recipes import (
+    METHODS,
     Recipe,
     build_encoder,
     build_method,
     build_optimization,
     build_views,
     method_name,
+    notes,
     view_size,
     with_values,
 )
@@ -130,8 +132,11 @@ def assemble(job: Job, recipe: Recipe, device: torch.device, line: Line, stop: C
     if job.init is not None and (checkpoints is None or checkpoints.latest_step() is None):
         start_from(encoder, job.init)  # a checkpoint holds what became of them
     method = build_method(recipe, encoder, len(job.source), line.say)
-    for note in filter(None, (method.reconstruction, "" if job.label_spec else method.unlabeled)):
+    cast = METHODS[method_name(recipe)]
+    for note in filter(None, (cast.reconstruction, "" if job.label_spec else cast.unlabeled)):
         line.say(f"{method_name(recipe)}: {note}")
+    for note in notes(recipe):
+        line.say(note)
     timeline(method.plan(recipe.epochs), size=len(job.source), batch=recipe.batch)  # raises where they do not fit
     streams = streamed(job, recipe, asked.workers, line, stop)
     runtime = Runtime(
@@ -148,7 +153,7 @@ def assemble(job: Job, recipe: Recipe, device: torch.device, line: Line, stop: C
             checkpoints=checkpoints,
             every=recipe.saving.every,
             facts={"recipe": said, "manifest": folder.manifest() if folder else None},
-            identity={key: value for key, value in said.items() if key not in FREE},
+            identity={key: value for key, value in said.items() if key not in FREE and value is not None},
             check_space=recipe.saving.check_space,
         ),
         journal=Journal(metrics, line, images=recipe.batch, every=recipe.saving.log_every, skips=streams.skips),

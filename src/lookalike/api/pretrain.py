@@ -18,7 +18,7 @@ from lookalike.api.run import Run
 from lookalike.api.sources import opened, opened_early
 from lookalike.data import Folder, Images, address
 from lookalike.functional.collectives import agree, rank
-from lookalike.recipes import Recipe, choose, load, method_name
+from lookalike.recipes import Recipe, asked_for, choose, load, method_name
 from lookalike.training.loop import Stopped, train
 from lookalike.training.processes import pick, processes, spread_text
 from lookalike.training.progress import Line
@@ -31,6 +31,7 @@ def pretrain(
     *,
     method: str | None = None,
     recipe: str | None = None,
+    with_: str | Sequence[str] = (),
     overrides: str | Sequence[str] = (),
     backbone: str | None = None,
     epochs: float | None = None,
@@ -45,6 +46,7 @@ def pretrain(
 
     data: a folder (flat or nested), a list, tar shards, a Hub data set, a torch data set (docs/data.md). recipe: a
     library name or a file; without one it is chosen by a printed rule from the images, the device and `method`.
+    with_: "rotation", "curation" or both, around any method (docs/methods/rotation.md, curation.md).
     overrides: dotted "key=value"; backbone, epochs, batch and seed are short for some of them.
     out: the run folder (default runs/METHOD-N). init: timm:NAME, FILE.safetensors or a run folder to start from.
     label_spec: "folders", "cls", "json:FIELD", "column:NAME", a CSV file; watched only, unless the method learns so.
@@ -53,7 +55,7 @@ def pretrain(
     """
     asked = {"backbone.name": backbone, "epochs": epochs, "batch": batch, "seed": seed}
     given = [f"{key}={value}" for key, value in asked.items() if value is not None]
-    settled, source, notes = chosen(data, method, recipe, [*given, *listed(overrides)], quiet)
+    settled, source, notes = chosen(data, method, recipe, [*asked_for(with_), *given, *listed(overrides)], quiet)
     with processes(settled.runtime.device) as device:
         path = spread_text(str(out if out is not None else new_folder(Path("runs"), method_name(settled))))
         folder = RunFolder(Path(path))

@@ -25,8 +25,7 @@ from lookalike.methods.corpus import Corpus
 from lookalike.methods.method import Batch, Group, Method, Phase, Progress, Step
 from lookalike.methods.rows import full_size
 from lookalike.modules import Scene, Task, statistics_kept
-
-STAGES = {"backbone": ("encoder",), "projector": ("encoder", "projector")}
+from lookalike.modules.auxiliary import STAGES
 
 
 class WithAuxiliary(Method):

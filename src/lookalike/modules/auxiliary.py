@@ -21,6 +21,7 @@ from lookalike.functional.turns import tiles, turned
 from lookalike.modules.heads import mlp
 
 Attach = Literal["backbone", "projector"]
+STAGES: Mapping[str, tuple[str, ...]] = {"backbone": ("encoder",), "projector": ("encoder", "projector")}  # of a method
 SIDE = 3  # tiles in a row: nine, as in the papers of both puzzles
 CENTER, AROUND = 4, torch.tensor([0, 1, 2, 3, 5, 6, 7, 8])  # numbers of the nine tiles, row by row
 
@@ -67,10 +68,10 @@ class Task(nn.Module, ABC):
 
 
 class Rotation(Task):
-    """By which quarter is this view turned? One quarter is drawn for each image and view; answers 0 to 3.
+    """By which quarter is a view turned? (EffSSL: Addepalli et al., 2022)
 
-    dim: of the features; hidden: width of the head, None: that of the features (official code). Raises ValueError for
-    views that are not square.
+    One quarter is drawn for each image and view, counter-clockwise; answers 0 to 3. dim: of the features; hidden: width
+    of the head, None: that of the features (official code). Raises ValueError for views that are not square.
     """
 
     passes = 1.0
@@ -90,7 +91,7 @@ class Rotation(Task):
 
 
 class Jigsaw(Task):
-    """In which of some orders do the nine tiles of this view lie? (Noroozi, Favaro, 2016)
+    """In which order do the nine tiles of a view lie? (Noroozi, Favaro, 2016)
 
     The orders are far from one another in Hamming distance. Each tile is reduced to `width` numbers, nine of which
     answer together (256 and 100 orders as in EffSSL's code, which does not use this task).
@@ -122,7 +123,7 @@ class Jigsaw(Task):
 
 
 class RelativePosition(Task):
-    """On which of eight sides of the middle tile of this view does another tile lie? (Doersch et al., 2015)
+    """On which side of the middle tile of a view does another lie? (Doersch et al., 2015)
 
     hidden: width of the head, None: that of the features.
     """
@@ -146,9 +147,9 @@ class RelativePosition(Task):
 
 
 class CropOverlap(Task):
-    """How much do two views of an image overlap? Their IoU, in `bins` equal parts of 0 to 1: for images, our choice.
+    """How much do two views of an image overlap? (our choice)
 
-    It reads the features that the method has made of both views already; where it made none (a view that only a
+    The answer is their IoU, as one of `bins` equal parts of 0 to 1. It reads the features that the method has made of both views already; where it made none (a view that only a
     momentum encoder sees), the view is encoded. hidden: width of the head, None: that of the features.
     Raises ValueError where there are no two views, or no boxes.
     """

@@ -31,6 +31,7 @@ from lookalike.modules import (
 from lookalike.recipes.limits import There, fallbacks
 from lookalike.recipes.parts import Classes, Follow, Handicap, Head, LastLayer, PseudoLabels, Rise, Sampling, Section
 from lookalike.recipes.schema import Backbone, Recipe, RecipeError
+from lookalike.recipes.surround import surrounded
 from lookalike.recipes.tables import METHODS, VIEWS
 from lookalike.training.optimizers import Optimization, linear_scaled, sqrt_scaled
 from lookalike.transforms import RandomResizedCrop, Views
@@ -94,6 +95,10 @@ def build_method(recipe: Recipe, encoder: Encoder, images: int, say: Callable[[s
     for note in fallbacks(method_name(recipe), given, there):
         say(note)
     settle_statistics(method, recipe, say)
+    if recipe.around is not None:
+        policy = "local" if recipe.backbone.statistics == "local" else "global"  # of heads, as above
+        with seeded("tasks", recipe.seed):
+            method = surrounded(method, recipe.around, encoder.dim, policy)
     missing = {view for phase in method.plan(recipe.epochs) for view in phase.reads} - set(build_views(recipe).plan)
     if missing:
         raise RecipeError(

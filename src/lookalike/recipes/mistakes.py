@@ -131,6 +131,7 @@ def _meant(path: str, keys: Sequence[str]) -> str:
 def _keys(model: type[BaseModel], section: str = "") -> Iterator[str]:
     """Every key that a recipe may have, dotted."""
     for name, field in model.model_fields.items():
+        name = field.alias or name
         yield f"{section}{name}"
         for part in (field.annotation, *get_args(field.annotation)):
             if isinstance(part, type) and issubclass(part, BaseModel):
