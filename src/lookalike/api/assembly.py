@@ -135,7 +135,7 @@ def assemble(job: Job, recipe: Recipe, device: torch.device, line: Line, stop: C
     cast = METHODS[method_name(recipe)]
     for note in filter(None, (cast.reconstruction, "" if job.label_spec else cast.unlabeled)):
         line.say(f"{method_name(recipe)}: {note}")
-    for note in notes(recipe):
+    for note in notes(recipe, method):
         line.say(note)
     timeline(method.plan(recipe.epochs), size=len(job.source), batch=recipe.batch)  # raises where they do not fit
     streams = streamed(job, recipe, asked.workers, line, stop)

@@ -64,7 +64,7 @@ def list_wrappers() -> list[WrapperFacts]:
         WrapperFacts(
             name=name,
             what=(inspect.getdoc(TASKS[name]) or "").partition("\n")[0] if name in TASKS else _title(method),
-            cost=cost(name, sections[name]),
+            cost=cost(name, sections[name], dict(sections[name]).get("views", 0)),
         )
         for name, method in WRAPPERS.items()
     ]

@@ -59,7 +59,7 @@ class Task(nn.Module, ABC):
 
     @property
     def questions(self) -> int:
-        """How many questions it asks about each image."""
+        """How many questions it asks about each image: one for each view, unless it compares views."""
         return self.views
 
     @abstractmethod
@@ -149,9 +149,9 @@ class RelativePosition(Task):
 class CropOverlap(Task):
     """How much do two views of an image overlap? (our choice)
 
-    The answer is their IoU, as one of `bins` equal parts of 0 to 1. It reads the features that the method has made of both views already; where it made none (a view that only a
-    momentum encoder sees), the view is encoded. hidden: width of the head, None: that of the features.
-    Raises ValueError where there are no two views, or no boxes.
+    The answer is their IoU, as one of `bins` equal parts of 0 to 1. It reads the features that the method has made of
+    both views already; where it made none (a view that only a momentum encoder sees), the view is encoded. hidden:
+    width of the head, None: that of the features. Raises ValueError where there are no two views, or no boxes.
     """
 
     passes = 0.0

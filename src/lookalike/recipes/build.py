@@ -52,6 +52,18 @@ def view_size(recipe: Recipe) -> int:
     return max(part.size for chain in plan.values() for part in chain if isinstance(part, RandomResizedCrop))
 
 
+def full_views(method: Method, recipe: Recipe) -> int:
+    """How many views of the largest side the method reads in its first phase."""
+    plan = build_views(recipe).plan
+    sides = [
+        part.size
+        for view in method.plan(recipe.epochs)[0].reads
+        for part in plan.get(view, ())
+        if isinstance(part, RandomResizedCrop)
+    ]
+    return sides.count(max(sides, default=0))
+
+
 def build_encoder(section: Backbone, *, channels: int, size: int, seed: int) -> Encoder:
     """The backbone with its first weights: the same for the same seed. Raises RecipeError for an unknown name."""
     with seeded("backbone", seed):
@@ -98,7 +110,7 @@ def build_method(recipe: Recipe, encoder: Encoder, images: int, say: Callable[[s
     if recipe.around is not None:
         policy = "local" if recipe.backbone.statistics == "local" else "global"  # of heads, as above
         with seeded("tasks", recipe.seed):
-            method = surrounded(method, recipe.around, encoder.dim, policy)
+            method = surrounded(method, recipe.around, dim=encoder.dim, policy=policy, full=full_views(method, recipe))
     missing = {view for phase in method.plan(recipe.epochs) for view in phase.reads} - set(build_views(recipe).plan)
     if missing:
         raise RecipeError(

@@ -14,16 +14,19 @@ from lookalike.recipes.tables import TASKS, WRAPPERS
 from lookalike.recipes.wrappers import CurationSection, TaskSection, With
 
 
-def surrounded(method: Method, section: With, dim: int, policy: str) -> Method:
+def surrounded(method: Method, section: With, *, dim: int, policy: str, full: int) -> Method:
     """The method inside the tasks of the section, and these inside its curation; itself where there are none.
 
-    dim: features of the encoder; policy: batch statistics of the heads of tasks. Called where torch's random numbers
-    are seeded: first weights come from them. Raises RecipeError where the method lacks a part that is read.
+    dim: features of the encoder; policy: batch statistics of the heads of tasks; full: how many views of full size the
+    method reads. Called where torch's random numbers are seeded: first weights come from them.
+    Raises RecipeError where the method lacks a part or a view that is read.
     """
     prefix = ""
     try:
         if section.tasks:
-            tasks = {name: (build_task(name, one, method, dim), one.weight) for name, one in section.tasks.items()}
+            tasks = {
+                name: (build_task(name, one, method, dim, full), one.weight) for name, one in section.tasks.items()
+            }
             for task, _ in tasks.values():
                 with_batch_statistics(task, policy)
             first, *_ = tasks
@@ -36,10 +39,18 @@ def surrounded(method: Method, section: With, dim: int, policy: str) -> Method:
     return method
 
 
-def build_task(name: str, section: TaskSection, method: Method, dim: int) -> Task:
-    """A task with its head, on features of `dim` numbers or on what the method's projector makes of them."""
+def build_task(name: str, section: TaskSection, method: Method, dim: int, full: int) -> Task:
+    """A task with its head, on features of `dim` numbers or on what the method's projector makes of them.
+
+    It looks at no more views than the `full` ones that there are. Raises ValueError where it compares two of one.
+    """
     given = {key: value for key, value in section if key != "weight"}
-    return TASKS[name](dim if section.attach == "backbone" else _output(method, name), **given)
+    if "views" in given:
+        given["views"] = min(given["views"], full)
+    task = TASKS[name](dim if section.attach == "backbone" else _output(method, name), **given)
+    if task.views > full:
+        raise ValueError(f"{name} compares {task.views} views of full size, and the method reads {full}: leave it out")
+    return task
 
 
 def curated(method: Method, section: CurationSection, prefix: str) -> Method:
@@ -57,18 +68,19 @@ def curated(method: Method, section: CurationSection, prefix: str) -> Method:
     )
 
 
-def notes(recipe: Recipe) -> Iterator[str]:
+def notes(recipe: Recipe, method: Method) -> Iterator[str]:
     """What is said at the start of a run: what each addition costs in a step, and what no source says of it."""
-    for name, section in [] if recipe.around is None else recipe.around.asked.items():
-        added = f"with {name}: {cost(name, section)}"
+    tasks = {name.rpartition(".")[2]: part for name, part in method.named_modules() if isinstance(part, Task)}
+    for name, section in ({} if recipe.around is None else recipe.around.asked).items():
+        added = f"with {name}: {cost(name, section, tasks[name].views if name in tasks else 0)}"
         yield f"{added}; {reason}" if (reason := WRAPPERS[name].reconstruction) else added
 
 
-def cost(name: str, section: TaskSection | CurationSection) -> str:
-    """What an addition adds to a step, in passes of the encoder over one view of full size of each image."""
+def cost(name: str, section: TaskSection | CurationSection, views: int) -> str:
+    """What an addition adds to a step, in passes of the encoder over a view of full size of each image."""
     if isinstance(section, CurationSection):
         return f"2 more passes of the encoder, forward alone, for each of 1 to {1 + section.tries} draws"
-    passes = TASKS[name].passes * dict(section).get("views", 0)
+    passes = TASKS[name].passes * views
     return f"{passes:.2g} more passes of the encoder, forward and backward" if passes else "no more pass of the encoder"
 
 
