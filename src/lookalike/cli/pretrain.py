@@ -102,7 +102,7 @@ def _added(around: str | None, overrides: list[str]) -> list[str]:
     """The overrides, after those that --with stands for."""
     from lookalike.recipes import asked_for
 
-    return [*asked_for(around or ()), *overrides]
+    return [*asked_for(() if around is None else around), *overrides]
 
 
 def _begin(

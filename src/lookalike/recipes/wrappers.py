@@ -119,8 +119,12 @@ class With(Section):
 def asked_for(names: str | Sequence[str]) -> list[str]:
     """Overrides that add what `names` lists ("rotation,curation") with its defaults, or as the recipe has it.
 
+    Raises ValueError for an empty name.
+
     >>> asked_for("rotation,curation")
     ['with.rotation={}', 'with.curation={}']
     """
     listed = names.split(",") if isinstance(names, str) else names
+    if not all(name.strip() for name in listed):
+        raise ValueError(f"{names!r} has an empty name: write rotation, curation or both, with a comma between")
     return [f"with.{name.strip()}={{}}" for name in listed]
