@@ -45,7 +45,7 @@ def base(name: str) -> Method:
         "simclr": lambda: SimCLR(encoder, projector),
         "moco": lambda: MoCo(encoder, projector, Queue(20, OUT, seed=1), shuffle=True),
         "byol": lambda: BYOL(encoder, projector, predictor),
-        "swav": lambda: SwAV(encoder, projector, Prototypes(9, OUT), views=crops, queue=Rows(16), queue_epoch=0),
+        "swav": lambda: SwAV(encoder, projector, Prototypes(9, OUT), views=crops, queue=Rows(16), queue_epoch=0.0),
     }[name]()
     return with_batch_statistics(method, "global").double()
 
@@ -127,7 +127,7 @@ def test_a_weight_of_zero_is_the_method_to_the_bit(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["simclr", "moco", "byol", "swav"])
 def test_the_method_learns_what_it_learns_alone_but_for_the_encoder(name: str) -> None:
-    """At the backbone, the task has no gradient for projector, predictor, prototypes, and none for momentum encoders."""
+    """At the backbone the task has no gradient for projector, predictor and prototypes."""
     method, alone = around(name, Rotation(DIM)), base(name)
     found = of_method(gradients(method, method(images(method)).loss))
     expected = gradients(alone, alone(images(alone)).loss)
@@ -143,11 +143,8 @@ def test_at_the_projector_the_projector_learns_from_the_task() -> None:
     method, alone = around("byol", Rotation(OUT, attach="projector")), base("byol")
     found = of_method(gradients(method, method(images(method)).loss))
     expected = gradients(alone, alone(images(alone)).loss)
-    parts = {"encoder": False, "projector": False, "predictor": True}
-    for key, value in expected.items():
-        assert torch.allclose(found[key], value, atol=1e-12) == parts[key.split(".")[0]] or key == "projector.0.bias", (
-            key
-        )
+    moved = {key.split(".")[0] for key, value in expected.items() if not torch.allclose(found[key], value, atol=1e-12)}
+    assert moved == {"encoder", "projector"}
 
 
 @pytest.mark.parametrize("name", ["moco", "byol"])
