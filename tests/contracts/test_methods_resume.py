@@ -1,6 +1,7 @@
 """Every method, stopped hard and resumed, equals its unbroken run to the bit: weights, queue, optimizer, losses."""
 
 import json
+from collections.abc import Sequence
 from functools import cache
 from itertools import product
 from pathlib import Path
@@ -75,10 +76,17 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def go(
-    method: str, images: Path, folder: Path, *, precision: str = "bf16", workers: int = 0, die_after: int | None = None
+    method: str,
+    images: Path,
+    folder: Path,
+    *,
+    precision: str = "bf16",
+    workers: int = 0,
+    die_after: int | None = None,
+    more: Sequence[str] = (),
 ):
     """Trains from where the folder stands; the last checkpoint's tensors and the losses by step."""
-    overrides = [*SMALL, *NARROW.get(method, []), f"runtime.precision={precision}", f"runtime.workers={workers}"]
+    overrides = [*SMALL, *NARROW.get(method, []), f"runtime.precision={precision}", f"runtime.workers={workers}", *more]
     recipe = load(f"{method}_bench", [*overrides, "method.projector.hidden=32", "method.projector.out=16"])
     labels = str(images.parent / "labels.csv") if METHODS[method].unlabeled else None  # for those that learn from them
     job = Job(folder=RunFolder(folder), recipe=recipe, source=open_source(str(images)), label_spec=labels)

@@ -93,8 +93,7 @@ def test_an_accepted_batch_is_not_drawn_again() -> None:
 
 def test_the_first_that_is_accepted_is_taken() -> None:
     seen = drawing([9.0, 9.0, 0.01, 0.001])
-    agreement = Agreement(kind="mean", threshold=-0.6)
-    step = method_of(agreement)(seen)
+    step = method_of(Agreement(kind="nearest", threshold=0.0))(seen)
     assert seen.redraw.asked == [1, 2]
     assert torch.equal(step.loss, plain(seen.redraw.others[1]))
     assert step.metrics["curation_acceptance"].item() == pytest.approx(1 / 3)
