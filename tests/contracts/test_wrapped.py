@@ -13,7 +13,7 @@ from lookalike.recipes import METHODS, asked_for, build_encoder, build_method, l
 from methods.fixtures import Redraws, progress
 
 ROTATION = "with.rotation={weight: 0.5}"
-VIEWS = "with.curation={criterion: worst, threshold: -0.2, tries: 2}"
+VIEWS = "with.curation={criterion: worst, threshold: 0.3, tries: 2}"
 IMAGES = "with.curation={threshold: 0.3, tries: 2, redraw: images, pairs: true, warmup: 0.5}"
 CASES = {"simclr": IMAGES, "moco": IMAGES, "byol": VIEWS, "swav": VIEWS}
 SLOW = ("simclr", "byol")
