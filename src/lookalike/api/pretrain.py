@@ -46,8 +46,7 @@ def pretrain(
 
     data: a folder (flat or nested), a list, tar shards, a Hub data set, a torch data set (docs/data.md). recipe: a
     library name or a file; without one it is chosen by a printed rule from the images, the device and `method`.
-    with_: "rotation", "curation" or both, around any method (docs/methods/rotation.md, curation.md).
-    overrides: dotted "key=value"; backbone, epochs, batch and seed are short for some of them.
+    overrides: dotted "key=value"; with_ ("rotation,curation"), backbone, epochs, batch, seed are short for some of them.
     out: the run folder (default runs/METHOD-N). init: timm:NAME, FILE.safetensors or a run folder to start from.
     label_spec: "folders", "cls", "json:FIELD", "column:NAME", a CSV file; watched only, unless the method learns so.
     Torch's number of threads becomes the recipe's.
@@ -57,14 +56,13 @@ def pretrain(
     given = [f"{key}={value}" for key, value in asked.items() if value is not None]
     settled, source, notes = chosen(data, method, recipe, [*asked_for(with_), *given, *listed(overrides)], quiet)
     with processes(settled.runtime.device) as device:
-        path = spread_text(str(out if out is not None else new_folder(Path("runs"), method_name(settled))))
-        folder = RunFolder(Path(path))
+        folder = RunFolder(Path(spread_text(str(out or new_folder(Path("runs"), method_name(settled))))))
         folder.demand_free()
         agree(True)  # nobody writes before all have looked
         job = Job(folder=folder, recipe=settled, source=source, init=init, label_spec=label_spec)
         with _line(folder, quiet) as line, _nothing_left(folder):
             demand_possible(job)
-            for note in (*notes, f"{len(source):,} images, run folder {path}", *_left_out(source)):
+            for note in (*notes, f"{len(source):,} images, run folder {folder.path}", *_left_out(source)):
                 line.say(note)
             _write(job, settle(job, device, line) if rank() == 0 else settled, data)
             return _trained(job, folder.recipe(), device, line)

@@ -86,8 +86,7 @@ def pretrain(
     overrides = [f"{key}={json.dumps(value)}" for key, value in zip(KEYS, values, strict=True) if value is not None]
     overrides += _whole(data, changes or [])
     if resume is not None:
-        new = zip(OF_A_NEW_RUN, (method, recipe, around, out, init, labels), strict=True)
-        _go_on(resume, data, [name for name, value in new if value] + overrides, allow_different_numerics)
+        _go_on(resume, data, (method, recipe, around, out, init, labels), overrides, allow_different_numerics)
     elif data is None or _is_change(data):
         raise ValueError(f"which images? {data or 'nothing'} was given: lookalike pretrain FOLDER [KEY=VALUE]...")
     elif profile:
@@ -121,9 +120,12 @@ def _begin(
     )
 
 
-def _go_on(run: str, data: str | None, refused: list[str], allow_different_numerics: bool) -> None:
+def _go_on(
+    run: str, data: str | None, new: tuple[str | None, ...], overrides: list[str], allow_different_numerics: bool
+) -> None:
     from lookalike.api import resume
 
+    refused = [name for name, value in zip(OF_A_NEW_RUN, new, strict=True) if value is not None] + overrides
     if data is not None and _is_change(data):
         refused, data = [data, *refused], None
     if refused:
