@@ -42,7 +42,8 @@ def test_stopped_hard_and_resumed(method: str, images: Path, tmp_path: Path) -> 
     assert (int(expected["method/cursor"]) > 0) == (CASES[method] == IMAGES)
 
 
-@pytest.mark.parametrize("method", ["moco", pytest.param("swav", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["moco", "swav"])
 def test_saved_with_one_process_resumed_with_two(method: str, images: Path, tmp_path: Path, gloo) -> None:
     _, expected = go_wrapped(method, images, tmp_path / "whole")
     with pytest.raises(Killed):

@@ -46,7 +46,7 @@ def pretrain(
 
     data: a folder (flat or nested), a list, tar shards, a Hub data set, a torch data set (docs/data.md). recipe: a
     library name or a file; without one it is chosen by a printed rule from the images, the device and `method`.
-    overrides: dotted "key=value"; with_ ("rotation,curation"), backbone, epochs, batch, seed are short for some of them.
+    overrides: dotted "key=value"; with_ ("rotation,curation"), backbone, epochs, batch, seed are short for some.
     out: the run folder (default runs/METHOD-N). init: timm:NAME, FILE.safetensors or a run folder to start from.
     label_spec: "folders", "cls", "json:FIELD", "column:NAME", a CSV file; watched only, unless the method learns so.
     Torch's number of threads becomes the recipe's.
