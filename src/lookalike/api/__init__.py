@@ -2,9 +2,9 @@
 
 from lookalike.api.catalog import (
     SMOKE,
+    AdditionFacts,
     MethodFacts,
     RecipeFacts,
-    WrapperFacts,
     list_methods,
     list_recipes,
     list_wrappers,
@@ -25,6 +25,7 @@ from lookalike.api.views_sheet import views
 
 __all__ = [
     "SMOKE",
+    "AdditionFacts",
     "Check",
     "Checkup",
     "Embedded",
@@ -39,7 +40,6 @@ __all__ = [
     "Reported",
     "Run",
     "Story",
-    "WrapperFacts",
     "demo",
     "doctor",
     "dry_run",

@@ -24,7 +24,7 @@ class MethodFacts:
 
 
 @dataclass(frozen=True)
-class WrapperFacts:
+class AdditionFacts:
     """What `with` adds to any method: its name there, what it does, and what it costs in each step by default."""
 
     name: str
@@ -57,11 +57,11 @@ def list_methods() -> list[MethodFacts]:
     ]
 
 
-def list_wrappers() -> list[WrapperFacts]:
+def list_wrappers() -> list[AdditionFacts]:
     """What may surround a method, in the order of the table of wrappers."""
     sections = With.model_validate({name: {} for name in WRAPPERS}).asked
     return [
-        WrapperFacts(
+        AdditionFacts(
             name=name,
             what=(inspect.getdoc(TASKS[name]) or "").partition("\n")[0] if name in TASKS else _title(method),
             cost=cost(name, sections[name], dict(sections[name]).get("views", 0)),
