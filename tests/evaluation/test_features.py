@@ -5,7 +5,8 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from lookalike.evaluation import evaluating, extract, fingerprint, stream
+from lookalike.evaluation import extract, fingerprint, stream
+from lookalike.modules import evaluating
 
 
 def small_net() -> nn.Sequential:

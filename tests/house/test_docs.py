@@ -8,7 +8,9 @@ import pytest
 from sources import PACKAGE, REPOSITORY
 
 import lookalike
-from lookalike.recipes.tables import METHODS
+from lookalike.methods.method import Method
+from lookalike.recipes import load
+from lookalike.recipes.tables import METHODS, WRAPPERS
 
 PAGES = sorted(page for page in (REPOSITORY / "docs" / "methods").glob("*.md") if page.stem != "README")
 DOCUMENTS = [*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").rglob("*.md")]
@@ -21,6 +23,7 @@ SECTIONS = (
     "Deviations",
     "Our numbers",
 )
+AROUND = {"rotation": "with_auxiliary", "curation": "with_curation"}  # page -> file; other tasks are on the first
 PACKAGES = ("api", "functional", "modules", "transforms", "data", "evaluation", "recipes")
 README = (REPOSITORY / "README.md").read_text()
 
@@ -28,7 +31,7 @@ SET_UP = ("pip install -e '.[demo]' && lookalike demo", "pip install -e '.[test]
 
 
 def test_every_method_has_a_page_and_every_page_a_method():
-    assert {page.stem for page in PAGES} == set(METHODS)
+    assert {page.stem for page in PAGES} == {*METHODS, *AROUND}
     index = (REPOSITORY / "docs" / "methods" / "README.md").read_text()
     assert [page.name for page in PAGES if f"({page.name})" not in index] == []
     listed = re.search(r"^Pages: (.+)$", index, re.MULTILINE)
@@ -55,7 +58,8 @@ def test_a_page_has_its_sections(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_a_reconstruction_says_so_on_its_page_in_its_document_and_at_the_start_of_a_run(page):
-    code, note = (PACKAGE / "methods" / f"{page.stem}.py").read_text(), METHODS[page.stem].reconstruction
+    code = (PACKAGE / "methods" / f"{AROUND.get(page.stem, page.stem)}.py").read_text()
+    note = kind_of(page.stem).reconstruction
     assert {bool(note), "a reconstruction" in page.read_text().lower(), "A reconstruction" in code} == {bool(note)}
     assert not note or page.relative_to(REPOSITORY).as_posix() in note
 
@@ -63,7 +67,7 @@ def test_a_reconstruction_says_so_on_its_page_in_its_document_and_at_the_start_o
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_a_page_names_the_recipes_of_its_method(page):
     named = re.search(r"^In the library: (.+)$", page.read_text(), re.MULTILINE)
-    recipes = [recipe.name for recipe in lookalike.list_recipes() if recipe.method == page.stem]
+    recipes = [recipe.name for recipe in lookalike.list_recipes() if page.stem in (recipe.method, *around(recipe.name))]
     assert named
     assert sorted(re.findall(r"`(\w+)`", named[1])) == sorted(recipes)
 
@@ -157,6 +161,16 @@ def test_a_missing_anchor_is_found(tmp_path):
     (tmp_path / "b.md").write_text("[a](a.md#what-x-is-in-3-words) [a](a.md#no-heading) [b](#b) [c](c.txt#d)")
     assert missing_anchors(tmp_path / "a.md") == []
     assert missing_anchors(tmp_path / "b.md") == ["a.md#no-heading", "#b"]
+
+
+def kind_of(page: str) -> type[Method]:
+    return {**METHODS, **WRAPPERS}[page]
+
+
+def around(recipe: str) -> list[str]:
+    """Names in the section `with` of a recipe."""
+    section = load(recipe).around
+    return [] if section is None else list(section.asked)
 
 
 def section(text: str, title: str) -> str:

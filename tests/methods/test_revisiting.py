@@ -158,10 +158,13 @@ def test_rows_of_both_queues_belong_to_the_same_images():
     torch.testing.assert_close(method.queue.rows(), turned)
 
 
-@pytest.mark.parametrize("neighbors", [0, 3])
-def test_more_neighbors_than_rows_are_refused(neighbors):
-    with pytest.raises(ValueError, match=f"neighbors is {neighbors}: give a number from 1 to 2, the rows of the queue"):
-        revisiting(neighbors=neighbors)
+def test_of_fewer_rows_all_are_neighbors():
+    memory = torch.randn(2, 2, dtype=torch.float64)
+    memory /= memory.norm(dim=1, keepdim=True)
+    views = batch({"query": EAST, "key": EAST})
+    assert torch.equal(revisiting(memory, neighbors=3)(views).loss, revisiting(memory, neighbors=2)(views).loss)
+    with pytest.raises(ValueError, match="neighbors is 0: give 1 or more"):
+        revisiting(memory, neighbors=0)
 
 
 def test_a_projector_without_a_linear_layer_is_refused():

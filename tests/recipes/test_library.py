@@ -48,6 +48,8 @@ IMAGES, STEPS = 64, 8
 OBJECTIVES = {
     "simclr_imagenet": (100, 4096, 224, 0.1, None, None),
     "simclr_cifar10": (1000, 512, 32, 0.5, None, None),
+    "simclr_rotation_cifar10": (200, 512, 32, 0.5, None, None),
+    "simclr_curation_cifar10": (1000, 512, 32, 0.5, None, None),
     "simclr_small": (200, 256, 32, 0.2, None, None),
     "simclr_photos": (100, 256, 224, 0.1, None, None),
     "moco_v1_imagenet": (200, 256, 224, 0.07, 65536, (0.999, 0.999)),
@@ -68,6 +70,7 @@ OBJECTIVES = {
     "swav_imagenet": (400, 4096, 224, 0.1, 0, None),
     "swav_imagenet_256": (200, 256, 224, 0.1, 3840, None),
     "swav_imagenet_2x224": (400, 4096, 224, 0.1, 0, None),
+    "swav_rotation_imagenet": (50, 1024, 224, 0.1, 0, None),
     "swav_small": (200, 256, 32, 0.1, 3840, None),
     "swav_photos": (100, 256, 224, 0.1, 3840, None),
     "dino_imagenet": (100, 512, 224, 0.1, None, (0.996, 1.0)),
@@ -151,6 +154,8 @@ OBJECTIVES = {
 OPTIMIZERS = {
     "simclr_imagenet": ("lars", 4.8, 1e-6, "bias_and_norm", 10),
     "simclr_cifar10": ("lars", 2.0, 1e-4, "bias_and_norm", 10),
+    "simclr_rotation_cifar10": ("lars", 2.0, 1e-4, "bias_and_norm", 10),
+    "simclr_curation_cifar10": ("lars", 2.0, 1e-4, "bias_and_norm", 10),
     "simclr_small": ("sgd", 0.06, 5e-4, "nothing", 10),
     "simclr_photos": ("lars", 1.2, 1e-6, "bias_and_norm", 10),
     "moco_v1_imagenet": ("sgd", 0.03, 1e-4, "nothing", 0),
@@ -171,6 +176,7 @@ OPTIMIZERS = {
     "swav_imagenet": ("larc", 4.8, 1e-6, "nothing", 10),
     "swav_imagenet_256": ("larc", 0.6, 1e-6, "nothing", 0),
     "swav_imagenet_2x224": ("larc", 4.8, 1e-6, "nothing", 10),
+    "swav_rotation_imagenet": ("larc", 1.2, 1e-6, "one_dimensional", 10),
     "swav_small": ("sgd", 0.06, 5e-4, "nothing", 10),
     "swav_photos": ("larc", 0.6, 1e-6, "nothing", 0),
     "dino_imagenet": ("adamw", 1e-3, 0.04, "one_dimensional", 10),
@@ -282,6 +288,7 @@ STATISTICS = {
 }
 # residual branches start at zero: google-research/simclr, and facebookresearch's simsiam, barlowtwins, vicreg
 ZERO_INIT = {"simclr_imagenet", "simclr_cifar10", "simclr_photos", "simsiam_imagenet", "simsiam_photos"}
+ZERO_INIT |= {"simclr_rotation_cifar10", "simclr_curation_cifar10"}
 ZERO_INIT |= {"barlow_twins_imagenet", "barlow_twins_photos"}
 ZERO_INIT |= {"vicreg_imagenet", "vicreg_photos", "pic_imagenet"}
 # recipe: widths of the layers of each head, from the features on
@@ -545,6 +552,7 @@ def test_swav_has_the_rates_crops_and_frozen_steps_of_its_scripts():
         "swav_imagenet": (4.8, 0.3, 0.0048, 313, 6),
         "swav_imagenet_256": (0.6, 0.6, 0.0006, 5005, 6),
         "swav_imagenet_2x224": (4.8, 0.3, 0.0048, 313, 0),
+        "swav_rotation_imagenet": (1.2, 0.3, 0.0012, 313, 6),  # val-iisc/EffSSL, scripts
     }
     for name, (rate, first, last, frozen, crops) in published.items():
         recipe, method = load(name), load(name).model_dump()["method"]
@@ -660,7 +668,7 @@ def test_keys_leak_in_no_recipe_that_is_made_for_one_device(name):
     encoder = build_encoder(recipe.backbone, channels=3, size=view_size(recipe), seed=recipe.seed)
     build_method(recipe, encoder, 10**6, notes.append)
     for_eight_gpus = recipe.backbone.statistics == "local"
-    assert bool(notes) == for_eight_gpus, notes
+    assert any("leak" in note for note in notes) == for_eight_gpus, notes
     named = ("moco_v1", "moco_v2", "ressl", "ascl", "mochi", "interclr", "revisiting")
     assert for_eight_gpus == (("imagenet" in name or "coco" in name) and name.startswith(named))
 

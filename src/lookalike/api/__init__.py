@@ -1,6 +1,14 @@
 """The verbs for Python, one file each: they join data, training and evaluation."""
 
-from lookalike.api.catalog import SMOKE, MethodFacts, RecipeFacts, list_methods, list_recipes
+from lookalike.api.catalog import (
+    SMOKE,
+    AdditionFacts,
+    MethodFacts,
+    RecipeFacts,
+    list_methods,
+    list_recipes,
+    list_wrappers,
+)
 from lookalike.api.copy_benchmark import CopySizes, build_copy_benchmark
 from lookalike.api.demo import Story, demo
 from lookalike.api.doctor import Checkup, doctor
@@ -18,6 +26,7 @@ from lookalike.api.views_sheet import views
 
 __all__ = [
     "SMOKE",
+    "AdditionFacts",
     "Check",
     "Checkup",
     "CopySizes",
@@ -42,6 +51,7 @@ __all__ = [
     "export",
     "list_methods",
     "list_recipes",
+    "list_wrappers",
     "pretrain",
     "profile",
     "report",

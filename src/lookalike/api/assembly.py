@@ -32,12 +32,14 @@ from lookalike.functional.memory import STEPS, keep_freed_memory
 from lookalike.methods.method import Method
 from lookalike.modules import Bank, InstanceClasses
 from lookalike.recipes import (
+    METHODS,
     Recipe,
     build_encoder,
     build_method,
     build_optimization,
     build_views,
     method_name,
+    notes,
     view_size,
     with_values,
 )
@@ -151,7 +153,7 @@ def assemble(job: Job, recipe: Recipe, device: torch.device, line: Line, stop: C
             checkpoints=checkpoints,
             every=recipe.saving.every,
             facts={"recipe": said, "manifest": folder.manifest() if folder else None},
-            identity={key: value for key, value in said.items() if key not in FREE},
+            identity={key: value for key, value in said.items() if key not in FREE and value is not None},
             check_space=recipe.saving.check_space,
         ),
         journal=Journal(metrics, line, images=recipe.batch, every=recipe.saving.log_every, skips=streams.skips),
@@ -169,9 +171,12 @@ def made(job: Job, recipe: Recipe, device: torch.device, line: Line, init: str |
     method = build_method(recipe, encoder, len(job.source), line.say, place_of_banks(job, device))
     if init is not None and pair:
         start_pair(method, init)
-    unlabeled = "" if job.label_spec else method.unlabeled
-    for note in filter(None, (method.reconstruction, unlabeled, *(method.notes(recipe.epochs) or ()))):
+    cast = METHODS[method_name(recipe)]
+    own = [note for part in method.modules() if isinstance(part, cast) for note in part.notes(recipe.epochs) or ()]
+    for note in filter(None, (cast.reconstruction, "" if job.label_spec else cast.unlabeled, *own)):
         line.say(f"{method_name(recipe)}: {note}")
+    for note in notes(recipe, method):
+        line.say(note)
     return method
 
 

@@ -1,10 +1,10 @@
-"""list_methods, list_recipes: what can be trained, and with which settings."""
+"""list_methods, list_wrappers, list_recipes: what can be trained, what can be added, and with which settings."""
 
 import inspect
 from dataclasses import dataclass
 
 from lookalike.methods.method import Method
-from lookalike.recipes import METHODS, header, load, method_name, names
+from lookalike.recipes import METHODS, TASKS, WRAPPERS, With, cost, header, load, method_name, names
 
 SMOKE = "_smoke"  # a recipe in miniature: it shows that the one without the ending runs
 
@@ -21,6 +21,15 @@ class MethodFacts:
     negatives: str
     recipes: tuple[str, ...]
     reconstruction: str
+
+
+@dataclass(frozen=True)
+class AdditionFacts:
+    """What `with` adds to any method: its name there, what it does, and what it costs in each step by default."""
+
+    name: str
+    what: str
+    cost: str
 
 
 @dataclass(frozen=True)
@@ -45,6 +54,19 @@ def list_methods() -> list[MethodFacts]:
             reconstruction=method.reconstruction,
         )
         for name, method in METHODS.items()
+    ]
+
+
+def list_wrappers() -> list[AdditionFacts]:
+    """What may surround a method, in the order of the table of wrappers."""
+    sections = With.model_validate({name: {} for name in WRAPPERS}).asked
+    return [
+        AdditionFacts(
+            name=name,
+            what=(inspect.getdoc(TASKS[name]) or "").partition("\n")[0] if name in TASKS else _title(method),
+            cost=cost(name, sections[name], dict(sections[name]).get("views", 0)),
+        )
+        for name, method in WRAPPERS.items()
     ]
 
 

@@ -18,7 +18,7 @@ from lookalike.api.run import Run
 from lookalike.api.sources import opened, opened_early
 from lookalike.data import Folder, Images, address
 from lookalike.functional.collectives import agree, rank
-from lookalike.recipes import Recipe, choose, load, method_name
+from lookalike.recipes import Recipe, asked_for, choose, load, method_name
 from lookalike.training.loop import Stopped, train
 from lookalike.training.processes import pick, processes, spread_text
 from lookalike.training.progress import Line
@@ -31,6 +31,7 @@ def pretrain(
     *,
     method: str | None = None,
     recipe: str | None = None,
+    with_: str | Sequence[str] = (),
     overrides: str | Sequence[str] = (),
     backbone: str | None = None,
     epochs: float | None = None,
@@ -45,7 +46,7 @@ def pretrain(
 
     data: a folder (flat or nested), a list, tar shards, a Hub data set, a torch data set (docs/data.md). recipe: a
     library name or a file; without one it is chosen by a printed rule from the images, the device and `method`.
-    overrides: dotted "key=value"; backbone, epochs, batch and seed are short for some of them.
+    overrides: dotted "key=value"; with_ ("rotation,curation"), backbone, epochs, batch, seed are short for some.
     out: the run folder (default runs/METHOD-N). init: timm:NAME, FILE.safetensors or a run folder to start from.
     label_spec: "folders", "cls", "json:FIELD", "column:NAME", a CSV file; watched only, unless the method learns so.
     Torch's number of threads becomes the recipe's.
@@ -53,16 +54,15 @@ def pretrain(
     """
     asked = {"backbone.name": backbone, "epochs": epochs, "batch": batch, "seed": seed}
     given = [f"{key}={value}" for key, value in asked.items() if value is not None]
-    settled, source, notes = chosen(data, method, recipe, [*given, *listed(overrides)], quiet)
+    settled, source, notes = chosen(data, method, recipe, [*asked_for(with_), *given, *listed(overrides)], quiet)
     with processes(settled.runtime.device) as device:
-        path = spread_text(str(out if out is not None else new_folder(Path("runs"), method_name(settled))))
-        folder = RunFolder(Path(path))
+        folder = RunFolder(Path(spread_text(str(out or new_folder(Path("runs"), method_name(settled))))))
         folder.demand_free()
         agree(True)  # nobody writes before all have looked
         job = Job(folder=folder, recipe=settled, source=source, init=init, label_spec=label_spec)
         with _line(folder, quiet) as line, _nothing_left(folder):
             demand_possible(job, device)
-            for note in (*notes, f"{len(source):,} images, run folder {path}", *_left_out(source)):
+            for note in (*notes, f"{len(source):,} images, run folder {folder.path}", *_left_out(source)):
                 line.say(note)
             _write(job, settle(job, device, line) if rank() == 0 else settled, data)
             return _trained(job, folder.recipe(), device, line)

@@ -7,7 +7,6 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from lookalike.evaluation import evaluating
 from lookalike.functional import random
 from lookalike.functional.collectives import rank, world
 from lookalike.functional.schedules import Clock
@@ -20,6 +19,7 @@ from lookalike.modules import (
     NormedPrototypes,
     Prototypes,
     Queue,
+    evaluating,
     mlp,
     with_batch_statistics,
 )

@@ -19,6 +19,10 @@ Changes = Annotated[
 ]
 Method = Annotated[str | None, typer.Option(metavar="NAME", help="What to train: lookalike methods")]
 RecipeName = Annotated[str | None, typer.Option("--recipe", metavar="NAME|FILE", help="Settings: lookalike recipes")]
+Around = Annotated[
+    str | None,
+    typer.Option("--with", metavar="NAME,NAME", help="Add to any method: rotation, curation (lookalike methods)"),
+]
 Out = Annotated[str | None, typer.Option(metavar="DIR", help="Run folder; default runs/METHOD-N")]
 Epochs = Annotated[float | None, typer.Option(metavar="N", help="Passes over the images")]
 Seed = Annotated[int | None, typer.Option(metavar="N", help="Other random numbers")]
@@ -48,7 +52,7 @@ OtherNumerics = Annotated[
 ]
 
 KEYS = ("epochs", "seed", "backbone.name", "batch", "data.max_bad", "data.channels", "data.column", "data.download")
-OF_A_NEW_RUN = ("--method", "--recipe", "--out", "--init", "--labels")
+OF_A_NEW_RUN = ("--method", "--recipe", "--with", "--out", "--init", "--labels")
 
 
 def pretrain(
@@ -56,6 +60,7 @@ def pretrain(
     changes: Changes = None,
     method: Method = None,
     recipe: RecipeName = None,
+    around: Around = None,
     out: Out = None,
     epochs: Epochs = None,
     seed: Seed = None,
@@ -81,16 +86,22 @@ def pretrain(
     overrides = [f"{key}={json.dumps(value)}" for key, value in zip(KEYS, values, strict=True) if value is not None]
     overrides += _whole(data, changes or [])
     if resume is not None:
-        new = zip(OF_A_NEW_RUN, (method, recipe, out, init, labels), strict=True)
-        _go_on(resume, data, [name for name, value in new if value] + overrides, allow_different_numerics)
+        _go_on(resume, data, (method, recipe, around, out, init, labels), overrides, allow_different_numerics)
     elif data is None or _is_change(data):
         raise ValueError(f"which images? {data or 'nothing'} was given: lookalike pretrain FOLDER [KEY=VALUE]...")
     elif profile:
-        _measure(data, method, recipe, overrides, init, labels)
+        _measure(data, method, recipe, _added(around, overrides), init, labels)
     elif dry_run:
-        _show(data, method, recipe, overrides, init, labels)
+        _show(data, method, recipe, _added(around, overrides), init, labels)
     else:
-        _begin(data, method, recipe, overrides, out, init, labels)
+        _begin(data, method, recipe, _added(around, overrides), out, init, labels)
+
+
+def _added(around: str | None, overrides: list[str]) -> list[str]:
+    """The overrides, after those that --with stands for."""
+    from lookalike.recipes import asked_for
+
+    return [*asked_for(() if around is None else around), *overrides]
 
 
 def _begin(
@@ -109,9 +120,12 @@ def _begin(
     )
 
 
-def _go_on(run: str, data: str | None, refused: list[str], allow_different_numerics: bool) -> None:
+def _go_on(
+    run: str, data: str | None, new: tuple[str | None, ...], overrides: list[str], allow_different_numerics: bool
+) -> None:
     from lookalike.api import resume
 
+    refused = [name for name, value in zip(OF_A_NEW_RUN, new, strict=True) if value is not None] + overrides
     if data is not None and _is_change(data):
         refused, data = [data, *refused], None
     if refused:

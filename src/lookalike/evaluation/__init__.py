@@ -1,6 +1,6 @@
 """Probes: they take any encoder and iterables of pixels, and give numbers that carry their protocol."""
 
-from lookalike.evaluation.features import Features, evaluating, extract, fingerprint, stream
+from lookalike.evaluation.features import Features, extract, fingerprint, stream
 from lookalike.evaluation.few import DRAWS, SHARES, few, nearest_mean, shots
 from lookalike.evaluation.finetune import FINETUNE, LINEAR, Course, finetune
 from lookalike.evaluation.health import (
@@ -56,7 +56,6 @@ __all__ = [
     "brief",
     "compare",
     "diagnose",
-    "evaluating",
     "extract",
     "few",
     "finetune",

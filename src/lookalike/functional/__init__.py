@@ -4,6 +4,7 @@ Exported, and documented in the reference, is what the pages of `methods/` compu
 below objectives are imported from their own modules: collectives, random, order, schedules, crops, sweeps, shards.
 """
 
+from lookalike.functional.boxes import overlap
 from lookalike.functional.classes import Classified, ClassTarget, class_contrast, class_gradients
 from lookalike.functional.clusters import one_member
 from lookalike.functional.contrast import Contrast, Target, contrast, relations, soft_contrast
@@ -53,6 +54,7 @@ __all__ = [
     "negatives_of_other_clusters",
     "nt_xent",
     "one_member",
+    "overlap",
     "paired_cosine",
     "relabeled",
     "relabeled_distance",

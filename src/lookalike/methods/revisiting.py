@@ -58,14 +58,14 @@ class Revisiting(Method):
         warmup: float = 0.0,
     ) -> None:
         super().__init__()
-        if not 1 <= neighbors <= queue.size:
-            raise ValueError(f"neighbors is {neighbors}: give a number from 1 to {queue.size}, the rows of the queue")
+        if neighbors < 1:
+            raise ValueError(f"neighbors is {neighbors}: give 1 or more")
         self.encoder, self.projector, self.queue = encoder, projector, queue
         self.features = Queue(queue.size, takes(projector))
         self.momentum_encoder = MomentumEncoder(encoder, projector)
         self.queries = (QUERY, *small_views)
         self.temperature, self.momentum, self.shuffle = temperature, momentum, shuffle
-        self.neighbors, self.weight, self.warmup = neighbors, weight, warmup
+        self.neighbors, self.weight, self.warmup = min(neighbors, queue.size), weight, warmup
 
     def plan(self, epochs: float) -> Sequence[Phase]:
         return [Phase(name="train", epochs=epochs, trains=("encoder", "projector"), reads=(*self.queries, KEY))]

@@ -1,5 +1,6 @@
 """Modules with parameters or state: each usable alone."""
 
+from lookalike.modules.auxiliary import Answers, CropOverlap, Jigsaw, RelativePosition, Rotation, Scene, Task
 from lookalike.modules.backbones import NARROW, Encoder, backbone
 from lookalike.modules.bank import Bank, DerivedBank
 from lookalike.modules.batch_statistics import (
@@ -8,6 +9,7 @@ from lookalike.modules.batch_statistics import (
     groups_here,
     running_statistics,
     split,
+    statistics_kept,
     synchronize_,
     unmeasured,
     with_batch_statistics,
@@ -16,6 +18,7 @@ from lookalike.modules.clusters import Clusters
 from lookalike.modules.descriptor import Descriptor
 from lookalike.modules.heads import SHAPES, Shape, head, mlp, takes
 from lookalike.modules.instance_classes import InstanceClasses
+from lookalike.modules.modes import evaluating
 from lookalike.modules.momentum import MomentumEncoder
 from lookalike.modules.patches import fixed_patches
 from lookalike.modules.prototypes import NormedPrototypes, Prototypes
@@ -26,22 +29,30 @@ from lookalike.modules.weights import load_weights
 __all__ = [
     "NARROW",
     "SHAPES",
+    "Answers",
     "Bank",
     "BatchNorm",
     "Clusters",
     "Column",
+    "CropOverlap",
     "DerivedBank",
     "Descriptor",
     "Encoder",
     "InstanceClasses",
+    "Jigsaw",
     "MomentumEncoder",
     "NormedPrototypes",
     "Prototypes",
     "Queue",
+    "RelativePosition",
+    "Rotation",
     "Rows",
+    "Scene",
     "Shape",
     "Sharded",
+    "Task",
     "backbone",
+    "evaluating",
     "fixed_patches",
     "groups",
     "groups_here",
@@ -51,6 +62,7 @@ __all__ = [
     "running_statistics",
     "sharded_buffers",
     "split",
+    "statistics_kept",
     "synchronize_",
     "takes",
     "unmeasured",

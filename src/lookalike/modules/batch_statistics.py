@@ -8,7 +8,8 @@
 With one process "global" and "local" are the ordinary BatchNorm. B rows, C channels, G groups.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -108,6 +109,22 @@ def unmeasured(module: nn.Module) -> bool:
     means = [layer.running_mean for layer in layers if layer.running_mean is not None]
     variances = [layer.running_var for layer in layers if layer.running_var is not None]
     return bool(means) and not any(bool(x.any()) for x in means) and all(bool((x == 1).all()) for x in variances)
+
+
+@contextmanager
+def statistics_kept(module: nn.Module) -> Iterator[None]:
+    """Inside, what BatchNorm layers learn about batches is not kept: running statistics stay as they are.
+
+    The layers get copies for that time, so that a backward pass under way finds what it saved.
+    """
+    kept = [(layer, dict(layer._buffers)) for layer in module.modules() if isinstance(layer, _BatchNorm)]
+    try:
+        for layer, buffers in kept:
+            layer._buffers.update({name: None if b is None else b.clone() for name, b in buffers.items()})
+        yield
+    finally:
+        for layer, buffers in kept:
+            layer._buffers.update(buffers)
 
 
 class BatchNorm(_BatchNorm):

@@ -13,27 +13,35 @@ from lookalike.recipes.choose import Choice, choose
 from lookalike.recipes.load import asked, dump, header, load, names, text, with_values
 from lookalike.recipes.mistakes import suggested
 from lookalike.recipes.schema import Data, Recipe, RecipeError
-from lookalike.recipes.tables import METHODS, VIEWS
+from lookalike.recipes.surround import cost, notes
+from lookalike.recipes.tables import METHODS, TASKS, VIEWS, WRAPPERS
+from lookalike.recipes.wrappers import With, asked_for
 
 __all__ = [
     "METHODS",
+    "TASKS",
     "VIEWS",
+    "WRAPPERS",
     "Choice",
     "Data",
     "Recipe",
     "RecipeError",
+    "With",
     "asked",
+    "asked_for",
     "build_descriptor",
     "build_encoder",
     "build_method",
     "build_optimization",
     "build_views",
     "choose",
+    "cost",
     "dump",
     "header",
     "load",
     "method_name",
     "names",
+    "notes",
     "suggested",
     "text",
     "view_size",

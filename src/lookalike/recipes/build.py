@@ -27,9 +27,10 @@ from lookalike.recipes.build_parts import build_banks, build_heads, build_part, 
 from lookalike.recipes.limits import There, fallbacks
 from lookalike.recipes.parts import Head, arguments, kind
 from lookalike.recipes.schema import Backbone, Recipe, RecipeError
+from lookalike.recipes.surround import surrounded
 from lookalike.recipes.tables import METHODS, VIEWS
 from lookalike.training.optimizers import Optimization, linear_scaled, sqrt_scaled
-from lookalike.transforms import RandomResizedCrop, Views
+from lookalike.transforms import RandomResizedCrop, Views, Whole
 from lookalike.transforms.edits.view import Others
 
 
@@ -45,6 +46,18 @@ def view_size(recipe: Recipe) -> int:
     """Side of the largest view in pixels."""
     plan = build_views(recipe).plan
     return max(part.size for chain in plan.values() for part in chain if isinstance(part, RandomResizedCrop))
+
+
+def full_views(method: Method, recipe: Recipe) -> int:
+    """How many views of the largest side the method reads in its first phase."""
+    plan = build_views(recipe).plan
+    sides = [
+        part.size
+        for view in method.plan(recipe.epochs)[0].reads
+        for part in plan.get(view, ())
+        if isinstance(part, RandomResizedCrop | Whole)
+    ]
+    return sides.count(max(sides, default=0))
 
 
 def build_encoder(section: Backbone, *, channels: int, size: int, seed: int) -> Encoder:
@@ -104,6 +117,10 @@ def build_method(
     for note in fallbacks(method_name(recipe), given, there):
         say(note)
     settle_statistics(method, recipe, say)
+    if recipe.around is not None:
+        policy = "local" if recipe.backbone.statistics == "local" else "global"  # of heads, as above
+        with seeded("tasks", recipe.seed):
+            method = surrounded(method, recipe.around, dim=encoder.dim, policy=policy, full=full_views(method, recipe))
     missing = {view for phase in method.plan(recipe.epochs) for view in phase.reads} - set(build_views(recipe).plan)
     if missing:
         raise RecipeError(

@@ -33,6 +33,7 @@ LIMITS: Mapping[tuple[str, str], Limit] = {
         lambda there: there.queue or there.rows - 1, OTHERS_OF_A_BATCH, "all of them are neighbors"
     ),
     ("mochi", "hardest"): Limit(lambda there: there.queue, "the queue has {} rows", "all of them are the hardest"),
+    ("revisiting", "neighbors"): Limit(lambda there: there.queue, "the queue has {} rows", "all of them are neighbors"),
     ("npid", "negatives"): Limit(lambda there: there.images, IMAGES, "some are drawn several times"),
     ("instance_classifier", "negatives"): Limit(lambda there: there.images, IMAGES, "all classes take part"),
     ("swav", "prototypes"): Limit(

@@ -16,7 +16,7 @@ OTHER_WORDS = {  # of other libraries, for what has another name here
     "max_epochs": "epochs",
     "temperature": "method.temperature",
 }
-NEAR = 0.6  # likeness below which a key is not taken for a misspelt one
+NEAR, ELSEWHERE = 0.6, 0.8  # likeness below which a key is not taken for a misspelt one, of its section or of another
 LENGTH = 80  # of what a message quotes: a file may hold anything
 SHORT = reprlib.Repr()
 SHORT.maxstring = SHORT.maxlong = SHORT.maxother = LENGTH
@@ -109,7 +109,9 @@ def _reason(error: Mapping[str, Any], inside: Sequence[str]) -> str:
 def _no_key(path: str, near: str, keys: Sequence[str]) -> str:
     """The nearest key; where none is near, what its section has."""
     section, _, word = path.rpartition(".")
-    if path in OTHER_WORDS or likeness(word, near.rpartition(".")[2]) >= NEAR or not section:
+    its_section, _, its_word = near.rpartition(".")
+    least = NEAR if its_section == section else ELSEWHERE
+    if path in OTHER_WORDS or likeness(word, its_word) >= least or not section:
         return f"there is no key {path!r}; the nearest is {near!r}"
     siblings = [key for key in keys if key.rpartition(".")[0] == section]
     return f"there is no key {path!r}; {section} has {', '.join(siblings)}"
@@ -131,6 +133,7 @@ def _meant(path: str, keys: Sequence[str]) -> str:
 def _keys(model: type[BaseModel], section: str = "") -> Iterator[str]:
     """Every key that a recipe may have, dotted."""
     for name, field in model.model_fields.items():
+        name = field.alias or name
         yield f"{section}{name}"
         for part in (field.annotation, *get_args(field.annotation)):
             if isinstance(part, type) and issubclass(part, BaseModel):

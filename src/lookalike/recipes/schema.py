@@ -6,7 +6,7 @@ from dataclasses import asdict
 from functools import cache
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, create_model, model_validator
+from pydantic import ConfigDict, Field, ValidationError, create_model, model_validator
 
 from lookalike.functional.margin import Margin
 from lookalike.functional.other_clusters import Sampler
@@ -15,6 +15,7 @@ from lookalike.modules import Bank
 from lookalike.recipes.mistakes import complaints, shown, suggested
 from lookalike.recipes.parts import BOUNDS, END, LARGEST, MOST, PARTS, START, WIDEST, Follow, Rise, Section
 from lookalike.recipes.tables import METHODS, VIEWS
+from lookalike.recipes.wrappers import With
 
 Auto = Literal["auto"]
 
@@ -157,12 +158,16 @@ class Data(Section):
 class Recipe(Section):
     """A whole recipe; `method` and `views` have the fields of the class or plan that their kind names."""
 
+    model_config = ConfigDict(serialize_by_alias=True)  # `with` is no name in Python
+
     kind: Literal["image"] = "image"
     """What is learned from: images."""
     method: Section
     """kind: a name of tables.METHODS, and that class's arguments."""
     views: Section
     """kind: a name of tables.VIEWS, and that plan's arguments."""
+    around: With | None = Field(default=None, alias="with")
+    """What surrounds the method: tables.WRAPPERS by name; null: nothing."""
     backbone: Backbone = Backbone()
     optimizer: Optimizer
     epochs: float = Field(gt=0, le=LARGEST)

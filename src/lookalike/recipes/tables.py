@@ -27,6 +27,9 @@ from lookalike.methods.simsiam import SimSiam
 from lookalike.methods.supcon import SupCon
 from lookalike.methods.swav import SwAV
 from lookalike.methods.vicreg import VICReg
+from lookalike.methods.with_auxiliary import WithAuxiliary
+from lookalike.methods.with_curation import WithCuration
+from lookalike.modules import CropOverlap, Jigsaw, RelativePosition, Rotation, Task
 from lookalike.transforms import multi_crop, plans
 
 METHODS: Mapping[str, type[Method]] = {
@@ -55,6 +58,16 @@ METHODS: Mapping[str, type[Method]] = {
     "qk_iteration": QKIteration,
     "revisiting": Revisiting,
 }
+
+TASKS: Mapping[str, type[Task]] = {
+    "rotation": Rotation,
+    "jigsaw": Jigsaw,
+    "relative_position": RelativePosition,
+    "crop_overlap": CropOverlap,
+}
+
+# what may stand in the section `with`: around any method
+WRAPPERS: Mapping[str, type[Method]] = {**dict.fromkeys(TASKS, WithAuxiliary), "curation": WithCuration}
 
 VIEWS: Mapping[str, Callable] = {
     "simclr": plans.simclr,

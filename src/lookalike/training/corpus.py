@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from lookalike.data import Cached, Images
-from lookalike.evaluation import evaluating, stream
+from lookalike.evaluation import stream
 from lookalike.functional import random
+from lookalike.modules import evaluating
 from lookalike.training.runtime import Runtime
 from lookalike.training.streams import Pairs, Streams
 from lookalike.training.timeline import Stretch
