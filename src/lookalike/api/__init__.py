@@ -1,6 +1,7 @@
 """The verbs for Python, one file each: they join data, training and evaluation."""
 
 from lookalike.api.catalog import SMOKE, MethodFacts, RecipeFacts, list_methods, list_recipes
+from lookalike.api.copy_benchmark import CopySizes, build_copy_benchmark
 from lookalike.api.demo import Story, demo
 from lookalike.api.doctor import Checkup, doctor
 from lookalike.api.embed import Embedded, embed
@@ -19,6 +20,7 @@ __all__ = [
     "SMOKE",
     "Check",
     "Checkup",
+    "CopySizes",
     "Embedded",
     "Examination",
     "Exported",
@@ -31,6 +33,7 @@ __all__ = [
     "Reported",
     "Run",
     "Story",
+    "build_copy_benchmark",
     "demo",
     "doctor",
     "dry_run",
