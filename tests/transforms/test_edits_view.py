@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torchvision.transforms.v2.functional as F
 from PIL import Image
 from torchvision_reference import photo
 
@@ -82,11 +83,15 @@ def test_training_never_sees_what_is_held_out() -> None:
     assert seen == set(FAMILIES) - set(HELD_OUT) - {"crop"}  # its crop is the view's own
 
 
-def test_the_original_is_only_resized_and_centered() -> None:
-    views, plain = Views(copy_edits(24)), Views({"original": eval_chain(24)})
-    drawn = [each.draw(INDEX, seed=0, epoch=(0, 0), names=["original"]) for each in (views, plain)]
-    one, two = (each.render(IMAGES, parameters) for each, parameters in zip((views, plain), drawn, strict=True))
-    assert torch.equal(one["original"], two["original"])
+def test_the_original_is_the_whole_image() -> None:
+    views = Views(copy_edits(24))
+    found = views.render(IMAGES, views.draw(INDEX, seed=0, epoch=(0, 0)), names=["original"])["original"]
+    for row, image in enumerate(IMAGES):
+        exact = F.resize(image, [24, 24], interpolation=F.InterpolationMode.BILINEAR, antialias=True)
+        assert (found[row].int() - exact.int()).abs().max() <= 1
+    square = photo(3, 24, 24)
+    assert torch.equal(views.render([square], views.draw(INDEX[:1], seed=0, epoch=(0, 0)))["original"][0], square)
+    assert words(views.plan["original"]) == "whole image to 24 px"
 
 
 def test_numbers_of_the_plan() -> None:

@@ -217,7 +217,7 @@ def test_box_of_an_identity_is_the_whole_image():
         ({"a": ()}, "got no transform"),
         ({"a": (HorizontalFlip(),)}, "must begin with its geometry"),
         ({"a": (HorizontalFlip(), RandomResizedCrop(8))}, "got HorizontalFlip, RandomResizedCrop"),
-        ({"a": (Resize(8), HorizontalFlip())}, "RandomResizedCrop or CenterCrop last"),
+        ({"a": (Resize(8), HorizontalFlip())}, "RandomResizedCrop, Whole or CenterCrop last"),
         ({"a": (CenterCrop(8), HorizontalFlip(), CenterCrop(4))}, "have none later"),
     ],
 )

@@ -12,6 +12,7 @@ from lookalike.transforms.chain import (
     RandomResizedCrop,
     Resize,
     Solarize,
+    Whole,
 )
 from lookalike.transforms.multi_crop import dino, relicv2, swav
 from lookalike.transforms.plans import (
@@ -50,6 +51,7 @@ __all__ = [
     "Resize",
     "Solarize",
     "Views",
+    "Whole",
     "byol_pair",
     "copy_edits",
     "digits",

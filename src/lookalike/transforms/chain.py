@@ -1,8 +1,8 @@
 """What a view is made of: a Chain of transforms, each a frozen value that turns uniform numbers into its parameters.
 
-A chain begins with its geometry (RandomResizedCrop, or Resize and CenterCrop), which fixes the size, and goes on with
-changes of the pixels, executed in the order given; they may write into the pixels they get. RemoveBackground may come
-before the geometry. `columns` uniform numbers per sample are what a transform draws from, whatever the others draw.
+A chain begins with its geometry (RandomResizedCrop, Whole, or Resize and CenterCrop), which fixes the size, and goes on
+with changes of the pixels, executed in the order given; they may write into the pixels they get. RemoveBackground may
+come before the geometry. `columns` uniform numbers per sample are what a transform draws from, whatever the others draw.
 """
 
 import math
@@ -106,6 +106,25 @@ class CenterCrop:
             if min(h, w) < side:
                 raise ValueError(f"CenterCrop({side}) does not fit into {h} x {w} pixels: put a Resize before it")
         return [Region(round((w - side) / 2), round((h - side) / 2), side, side, side, side) for h, w in sizes]
+
+
+@dataclass(frozen=True)
+class Whole:
+    """All of the image, resampled to size x size whatever its proportions."""
+
+    size: int
+    interpolation: str = "bilinear"
+    columns: ClassVar[int] = 0
+
+    def __post_init__(self) -> None:
+        _check_size(self)
+        _check_interpolation(self)
+
+    def draw(self, u_BK: Uniform) -> Values:
+        return {}
+
+    def regions(self, values: Values, sizes: Sizes) -> list[Region]:
+        return [Region(0, 0, w, h, self.size, self.size, self.interpolation) for h, w in sizes]
 
 
 @dataclass(frozen=True)
@@ -229,7 +248,7 @@ class Solarize:
         return ops.solarize(x_BCHW.float(), self.threshold)
 
 
-Geometry = RandomResizedCrop | Resize | CenterCrop
+Geometry = RandomResizedCrop | Resize | CenterCrop | Whole
 Change = HorizontalFlip | ColorJitter | Grayscale | GaussianBlur | Solarize | CopyEdits
 Chain = tuple[RemoveBackground | Geometry | Change, ...]
 
@@ -249,7 +268,7 @@ def _check_chance(transform: HorizontalFlip | ColorJitter | Grayscale | Gaussian
         raise ValueError(f"{type(transform).__name__} takes a probability p from 0 to 1, got {transform.p}")
 
 
-def _check_interpolation(transform: RandomResizedCrop | Resize) -> None:
+def _check_interpolation(transform: RandomResizedCrop | Resize | Whole) -> None:
     if transform.interpolation not in INTERPOLATIONS:
         known = " or ".join(map(repr, INTERPOLATIONS))
         raise ValueError(f"{type(transform).__name__} interpolates by {known}, got {transform.interpolation!r}")

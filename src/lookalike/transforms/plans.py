@@ -13,6 +13,7 @@ from lookalike.transforms.chain import (
     RandomResizedCrop,
     Resize,
     Solarize,
+    Whole,
 )
 from lookalike.transforms.edits import TRAINED
 
@@ -214,7 +215,7 @@ def copy_edits(
         raise ValueError(f"names are those of the copy and of its original, two different ones, got {list(names)}")
     families = tuple(name for name in TRAINED if name != "crop")  # the geometry crops already, with all its pixels
     copy = (RandomResizedCrop(size, (low, 1.0)), CopyEdits(families, edits, strongest))
-    return {names[0]: copy, names[1]: eval_chain(size)}
+    return {names[0]: copy, names[1]: (Whole(size),)}  # a copy may be of any part of it
 
 
 def blur_taps(size: int) -> int:

@@ -207,7 +207,7 @@ def _parts(name: str, chain: Chain) -> _Parts:
     changes = tuple(transform for transform in chain if isinstance(transform, Change))
     if not geometry or (*before, *geometry, *changes) != chain or isinstance(geometry[-1], Resize):
         raise ValueError(
-            f"the chain of view {name!r} must begin with its geometry, RandomResizedCrop or CenterCrop last, "
+            f"the chain of view {name!r} must begin with its geometry, RandomResizedCrop, Whole or CenterCrop last, "
             f"and have none later, got {', '.join(type(transform).__name__ for transform in chain) or 'no transform'}"
         )
     return _Parts(before, geometry, changes)

@@ -14,6 +14,7 @@ from lookalike.transforms.chain import (
     RandomResizedCrop,
     Resize,
     Solarize,
+    Whole,
 )
 
 
@@ -32,6 +33,8 @@ def _said(transform: RemoveBackground | Geometry | Change) -> str:
             return f"short side to {size} px"
         case CenterCrop(size=size):
             return f"central {size} px"
+        case Whole(size=size):
+            return f"whole image to {size} px"
         case HorizontalFlip(p=p):
             return f"flip {100 * p:.3g} %"
         case ColorJitter(p=p):
