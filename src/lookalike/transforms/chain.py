@@ -2,7 +2,8 @@
 
 A chain begins with its geometry (RandomResizedCrop, Whole, or Resize and CenterCrop), which fixes the size, and goes on
 with changes of the pixels, executed in the order given; they may write into the pixels they get. RemoveBackground may
-come before the geometry. `columns` uniform numbers per sample are what a transform draws from, whatever the others draw.
+come before the geometry. `columns` uniform numbers per sample are what a transform draws from, whatever the others
+draw.
 """
 
 import math

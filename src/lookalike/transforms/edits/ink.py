@@ -47,12 +47,12 @@ def watermark(image: Image.Image, opacity: float, color: str, degrees: float, se
     """The same words all over the picture, shining through."""
     words, font = _words(uniforms(seed, 2)), _font(0.09 * max(image.size))
     reach = math.ceil(math.hypot(*image.size))
-    mask = Image.new("L", (reach, reach))
-    pen = ImageDraw.Draw(mask)
-    _, _, wide, high = pen.textbbox((0, 0), words, font=font)
-    for row, top in enumerate(range(0, reach, max(1, round(1.8 * high)))):
-        for left in range(-row % 2 * round(wide / 2), reach, max(1, round(1.3 * wide))):
-            pen.text((left, top), words, fill=round(255 * opacity), font=font)
+    _, _, wide, high = map(math.ceil, font.getbbox(words))
+    stamp, mask = Image.new("L", (wide, high)), Image.new("L", (reach, reach))
+    ImageDraw.Draw(stamp).text((0, 0), words, fill=round(255 * opacity), font=font)
+    for row, top in enumerate(range(0, reach, round(1.8 * high))):
+        for left in range(-(row % 2) * wide // 2, reach, round(1.3 * wide)):
+            mask.paste(stamp, (left, top))
     left, top = (reach - image.width) // 2, (reach - image.height) // 2
     turned = mask.rotate(degrees, Image.Resampling.BILINEAR)
     return _inked(image, turned.crop((left, top, left + image.width, top + image.height)), color)

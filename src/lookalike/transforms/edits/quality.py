@@ -1,15 +1,19 @@
 """Edits that lose detail: compression, blur, noise, coarse pixels."""
 
 import io
+import math
 
 import numpy as np
 import torch
+from jaxtyping import Int32
 from PIL import Image, ImageFilter
+from torch import Tensor
 
 from lookalike.functional import random
 from lookalike.transforms.edits.family import Family, either, seed, steps
 
 GRAIN = 2  # pixels of a grain of film
+WIDTH = math.sqrt(4 * (256**2 - 1) / 12)  # deviation of the sum of four random bytes
 
 
 def jpeg(image: Image.Image, quality: int, generations: int) -> Image.Image:
@@ -49,10 +53,10 @@ def noise(image: Image.Image, kind: str, level: float, seed: int) -> Image.Image
         pixels[dead] = (255 * (dice[dead] % 2)).to(torch.uint8)[:, None]
         return Image.fromarray(pixels.numpy())
     coarse, bands = (GRAIN, 1) if kind == "grain" else (1, 3)
-    shape = (4, -(-height // coarse), -(-width // coarse), bands)
-    bell = torch.randint(0, 256, shape, generator=generator, dtype=torch.int16).sum(0) - 510  # of four dice: 148 wide
+    shape = (-(-height // coarse), -(-width // coarse), bands)
+    bell = _bells(math.prod(shape), generator).view(shape)
     bell = bell.repeat_interleave(coarse, 0)[:height].repeat_interleave(coarse, 1)[:, :width]
-    noisy = pixels.int() + (bell * round(level * 255 * 256 / 147.8) >> 8)
+    noisy = pixels.int() + (bell * round(level * 255 * 256 / WIDTH) >> 8)
     return Image.fromarray(noisy.clamp_(0, 255).to(torch.uint8).numpy())
 
 
@@ -62,6 +66,12 @@ def pixelate(image: Image.Image, across: int) -> Image.Image:
     width, height = image.size
     small = image.resize((-(-width // block), -(-height // block)), Image.Resampling.BOX)
     return small.resize((small.width * block, small.height * block), Image.Resampling.NEAREST).crop((0, 0, *image.size))
+
+
+def _bells(count: int, generator: torch.Generator) -> Int32[Tensor, "{count}"]:
+    """Sums of four random bytes, less their mean: nearly normal, with a deviation of WIDTH; two from 64 bits."""
+    words = torch.randint(-(2**63), 2**63 - 1, (-(-count // 2),), generator=generator)
+    return words.view(torch.uint8).view(-1, 4).sum(1, dtype=torch.int32)[:count] - 510
 
 
 def _saved(image: Image.Image, form: str, quality: int, method: int = 0) -> Image.Image:

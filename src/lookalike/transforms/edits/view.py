@@ -72,10 +72,8 @@ class CopyEdits:
 
 def _picture(pixels_CHW: UInt8[Tensor, "C H W"]) -> Image.Image:
     """RGB, gray repeated."""
-    pixels_HWC = pixels_CHW.permute(1, 2, 0).contiguous().numpy()
-    if len(pixels_CHW) == 1:
-        return Image.fromarray(pixels_HWC[..., 0]).convert("RGB")
-    return Image.fromarray(pixels_HWC)
+    bands = [Image.fromarray(band) for band in pixels_CHW.numpy()]
+    return Image.merge("RGB", bands if len(bands) == 3 else bands * 3)
 
 
 def _pixels(image: Image.Image, size: tuple[int, int], gray: bool) -> UInt8[Tensor, "C H W"]:
