@@ -1,8 +1,10 @@
 """Probes: they take any encoder and iterables of pixels, and give numbers that carry their protocol."""
 
+from lookalike.evaluation.copy_detection import CopyResult, EditRow, by_edit, copy_detection
 from lookalike.evaluation.features import Features, evaluating, extract, fingerprint, stream
 from lookalike.evaluation.few import DRAWS, SHARES, few, nearest_mean, shots
 from lookalike.evaluation.finetune import FINETUNE, LINEAR, Course, finetune
+from lookalike.evaluation.hashes import ColorHistogram, DifferenceHash, PerceptualHash
 from lookalike.evaluation.health import (
     Diagnosis,
     Health,
@@ -15,11 +17,12 @@ from lookalike.evaluation.health import (
 )
 from lookalike.evaluation.knn import PROTOCOLS, KnnResult, knn, vote
 from lookalike.evaluation.linear import PENALTIES, LinearModel, LinearResult, fit, linear
-from lookalike.evaluation.neighbors import Neighbors, nearest
+from lookalike.evaluation.neighbors import Neighbors, Pairs, nearest, nearest_pairs
 from lookalike.evaluation.references import RawPixels, random_weights
 from lookalike.evaluation.retrieval import RANKS, RetrievalResult, retrieval
 from lookalike.evaluation.score import Answers, Protocol, Score, brief, compare, interval, mean_interval
 from lookalike.evaluation.svm import SvmResult, average_precision, svm
+from lookalike.evaluation.whitening import Whitening, whitening
 from lookalike.evaluation.worth import Worth, paired, worth
 
 __all__ = [
@@ -31,25 +34,34 @@ __all__ = [
     "RANKS",
     "SHARES",
     "Answers",
+    "ColorHistogram",
+    "CopyResult",
     "Course",
     "Diagnosis",
+    "DifferenceHash",
+    "EditRow",
     "Features",
     "Health",
     "KnnResult",
     "LinearModel",
     "LinearResult",
     "Neighbors",
+    "Pairs",
+    "PerceptualHash",
     "Protocol",
     "RawPixels",
     "Reading",
     "RetrievalResult",
     "Score",
     "SvmResult",
+    "Whitening",
     "Worth",
     "alignment",
     "average_precision",
     "brief",
+    "by_edit",
     "compare",
+    "copy_detection",
     "diagnose",
     "evaluating",
     "extract",
@@ -64,6 +76,7 @@ __all__ = [
     "mean_interval",
     "nearest",
     "nearest_mean",
+    "nearest_pairs",
     "paired",
     "random_weights",
     "rankme",
@@ -73,5 +86,6 @@ __all__ = [
     "svm",
     "uniformity",
     "vote",
+    "whitening",
     "worth",
 ]
