@@ -1,6 +1,7 @@
 """Images from folders, lists and data sets: opened, decoded, kept in memory, labelled; nothing learned."""
 
 from lookalike.data.cache import Cached, cached, pixels
+from lookalike.data.copies import CopyFolder, copy_folder, holds_copies
 from lookalike.data.decode import Unreadable, decode, size
 from lookalike.data.hub import Rows
 from lookalike.data.images import Files, Folder, Images, Listing, Scalable, Source
@@ -23,6 +24,7 @@ from lookalike.data.wrapped import Wrapped
 
 __all__ = [
     "Cached",
+    "CopyFolder",
     "Files",
     "Folder",
     "Found",
@@ -42,7 +44,9 @@ __all__ = [
     "address",
     "available_memory",
     "cached",
+    "copy_folder",
     "decode",
+    "holds_copies",
     "labelled",
     "labels",
     "open_source",
