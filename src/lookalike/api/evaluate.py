@@ -8,12 +8,14 @@ from typing import Any
 
 import torch
 
+from lookalike.api.copies import COPIES, copies
 from lookalike.api.folder import RunFolder
 from lookalike.api.models import Scored, models
 from lookalike.api.prepared import Prepared
 from lookalike.api.protocols import FOR_WEIGHTS, PROBES, Exam
-from lookalike.data import Labelled, labelled
-from lookalike.evaluation import Score, Worth, fingerprint, worth
+from lookalike.api.sides import models_of_copies
+from lookalike.data import Labelled, copy_folder, labelled
+from lookalike.evaluation import EditRow, Score, Worth, fingerprint, worth
 from lookalike.training.processes import pick
 from lookalike.training.progress import Line
 
@@ -23,12 +25,13 @@ class Report:
     """Scores by what was scored: "trained", "random weights", "raw pixels" ...; each carries its protocol.
 
     worth: the trained encoder beside the best reference, protocol by protocol; hours: what its training took, None
-    where the run does not say.
+    where the run does not say; edits: of copy detection, the trained encoder's copies edit by edit.
     """
 
     scores: dict[str, list[Score]]
     worth: list[Worth] = field(default_factory=list)
     hours: float | None = None
+    edits: list[EditRow] = field(default_factory=list)
 
     @property
     def best(self) -> Score:
@@ -58,6 +61,7 @@ def evaluate(
     protocols: str | Sequence[str] = ("knn",),
     references: bool = True,
     others: Sequence[str] = (),
+    out: str | PathLike[str] | None = None,
     device: str = "auto",
     max_bad: float = 0.001,
     quiet: bool = True,
@@ -65,7 +69,10 @@ def evaluate(
     """Scores the run's encoder on `data`: train/<class>/ and test/<class>/, or one folder of classes.
 
     protocols: of knn, linear, few, retrieval, finetune and linear_sgd, as docs/evaluation.md describes them. All read
-    the same features of the central view, extracted once for each model; the last two draw views of their own.
+    the same features of the central view, extracted once for each model; the last two draw views of their own. Alone:
+    copy (any photos, from which a benchmark of edited copies is built in the folder `out`, by default
+    RUN/copy-benchmark, or a folder that holds one) or disc21 (a folder that holds one, descriptors of at most 256
+    dimensions).
     references: raw pixels and random weights are scored too; others: more references, each timm:NAME (which timm
     downloads), FILE.safetensors or a run folder.
     The test images choose nothing; the backbone's fingerprint is equal before and after; an unreadable image is
@@ -74,6 +81,12 @@ def evaluate(
     """
     names = _known(protocols.split(",") if isinstance(protocols, str) else protocols)
     folder = RunFolder(Path(run))
+    if names[0] in COPIES:
+        sides = models_of_copies(folder, references=references, others=others)
+        with Line(quiet=quiet) as line:
+            benchmark = copy_folder(data, channels=folder.recipe().data.channels)
+            found = copies(benchmark, sides, protocol=names[0], device=pick(device), max_bad=max_bad, line=line)
+        return Report(found.scores, worth=found.worth, hours=folder.hours(), edits=found.edits)
     scored = models(folder, references=references, others=others)
     halves, place = labelled(data, channels=folder.recipe().data.channels), pick(device)
     with Line(quiet=quiet) as line:
@@ -123,9 +136,13 @@ def _tell(halves: Labelled, line: Line) -> None:
 
 def _known(protocols: Sequence[str]) -> list[str]:
     """The names asked for, each once."""
-    unknown = [name for name in protocols if name not in PROBES]
-    if unknown or not protocols:
+    known, names = (*PROBES, *COPIES), list(dict.fromkeys(protocols))
+    unknown = [name for name in names if name not in known]
+    if unknown or not names:
         raise ValueError(
-            f"there is no protocol {', '.join(map(repr, unknown)) or 'given'}: known are {', '.join(PROBES)}"
+            f"there is no protocol {', '.join(map(repr, unknown)) or 'given'}: known are {', '.join(known)}"
         )
-    return list(dict.fromkeys(protocols))
+    alone = [name for name in names if name in COPIES]
+    if alone and len(names) > 1:
+        raise ValueError(f"the protocol {alone[0]} reads other data than {', '.join(names)} together: ask for it alone")
+    return names

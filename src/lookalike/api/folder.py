@@ -146,6 +146,11 @@ class RunFolder:
             raise CheckpointError(f"{weights} is not what training wrote: its fingerprint differs; restore the file")
         return encoder.eval()
 
+    def exports(self) -> dict[str, Encoder]:
+        """All trained networks by role. Raises ValueError as `encoder` does."""
+        roles = sorted(path.stem for path in self.path.glob("*.safetensors") if path.with_suffix(".json").exists())
+        return {role: self.encoder(role) for role in roles or ["encoder"]}
+
     def finished(self) -> bool:
         """Training has ended and all that it leaves is written: cards come first, then the weights of each."""
         cards = [path for path in self.path.glob("*.json") if path.name not in NOT_CARDS]

@@ -1,6 +1,7 @@
 """lookalike evaluate: honest scores of a run's encoder on labelled images."""
 
 import json
+import math
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,13 +19,19 @@ Labelled = Annotated[
     str, typer.Option("--data", metavar="DIR", help="train/CLASS/ and test/CLASS/, or one folder of classes")
 ]
 Protocols = Annotated[
-    str, typer.Option("--protocol", metavar="LIST", help="Of knn,linear,few,retrieval,finetune,linear_sgd")
+    str,
+    typer.Option(
+        "--protocol", metavar="LIST", help="Of knn,linear,few,retrieval,finetune,linear_sgd; or copy, or disc21"
+    ),
 ]
 References = Annotated[
     list[str] | None,
     typer.Option("--reference", metavar="WHAT", help="Score this too: timm:NAME, FILE.safetensors or another run"),
 ]
-NoReferences = Annotated[bool, typer.Option("--no-references", help="Skip raw pixels and random weights")]
+NoReferences = Annotated[bool, typer.Option("--no-references", help="Skip raw pixels, random weights and the like")]
+Out = Annotated[
+    str | None, typer.Option(metavar="DIR", help="copy: where the benchmark is built; RUN/copy-benchmark if not given")
+]
 Device = Annotated[str, typer.Option(metavar="NAME", help="auto, cpu or cuda")]
 MaxBad = Annotated[float, typer.Option(metavar="X", help="Share of images that may be unreadable")]
 
@@ -35,10 +42,11 @@ def evaluate(
     protocol: Protocols = "knn",
     reference: References = None,
     no_references: NoReferences = False,
+    out: Out = None,
     device: Device = "auto",
     max_bad: MaxBad = 0.001,
 ) -> None:
-    """Score a trained encoder on labelled images.
+    """Score a trained encoder on labelled images, or on edited copies of photos (--protocol copy).
 
     Raw pixels and random weights are scored beside it, and what --reference names; how far it is ahead of the best of
     them is said for each protocol. The encoder is not changed. The scores are added to RUN/evaluation.json; the last
@@ -52,12 +60,14 @@ def evaluate(
         protocols=tuple(name.strip() for name in protocol.split(",") if name.strip()),
         references=not no_references,
         others=tuple(reference or ()),
+        out=out,
         device=device,
         max_bad=max_bad,
         quiet=False,
     )
     keep(Path(run), data, report)
     show(report)
+    show_edits(report)
     for line in report.verdicts():
         print(line)
     print(f"kept in {Path(run) / 'evaluation.json'}; next: lookalike embed {run} FOLDER --out rows.parquet")
@@ -86,6 +96,18 @@ def show(report: "Report") -> None:
     Console(highlight=False).print(table)
 
 
+def show_edits(report: "Report") -> None:
+    """Which edits hide a copy from the trained encoder; nothing where no edits are known."""
+    if not report.edits:
+        return
+    table = Table("edit", "strength", "pairs", "uAP", "recall@P90", "recall@1", "false positives", box=box.SIMPLE)
+    for row in report.edits:
+        values = (row.uap, row.recall_90, row.recall_1, row.false_positives)
+        shares = ["-" if math.isnan(value) else f"{100 * value:.1f} %" for value in values]
+        table.add_row(row.family, "all" if row.strength is None else str(row.strength), str(row.pairs), *shares)
+    Console(highlight=False).print(table)
+
+
 def keep(run: Path, data: str, report: "Report") -> None:
     """Adds the scores to RUN/evaluation.json, whole or not at all."""
     from lookalike.training.checkpoint import write_atomic
@@ -101,4 +123,11 @@ def keep(run: Path, data: str, report: "Report") -> None:
     new: dict[str, Any] = {"date": date, "data": str(Path(data).absolute()), "scores": report.as_dict()}
     if report.worth:
         new |= {"worth": [one.as_dict() for one in report.worth], "hours": report.hours}
+    if report.edits:
+        new["edits"] = [{name: _number(value) for name, value in vars(row).items()} for row in report.edits]
     write_atomic(path, (json.dumps([*earlier, new], indent=2) + "\n").encode())
+
+
+def _number(value: object) -> object:
+    """None for NaN, which JSON does not have."""
+    return None if isinstance(value, float) and math.isnan(value) else value
