@@ -117,7 +117,7 @@ def test_a_run_of_two_roles_describes_queries_with_one_and_references_with_the_o
     for path in own_run.glob("encoder.*"):
         path.unlink()
     own.finish({"query": encoder, "key": other}, own.recipe())
-    said = lookalike("evaluate", own_run, "--data", benchmark, "--protocol", "copy")
+    said = lookalike("evaluate", own_run, "--data", benchmark, "--protocol", "copy", "--no-references")
     assert said.code == 0, said.err
     (entry,) = json.loads((own_run / "evaluation.json").read_text())
     truth = torch.tensor([[4 + n, n] for n in range(4)])
@@ -187,13 +187,18 @@ def test_a_ground_truth_that_names_an_unknown_file(own_run, own_benchmark):
     assert "names the query 'Q2', and there is no such image (1 are missing): add them" in text
 
 
-def test_no_background(own_run, own_benchmark):
+def test_no_background_and_a_small_one(own_run, own_benchmark):
     shutil.rmtree(own_benchmark / "training")
-    text = mistake("evaluate", own_run, "--data", own_benchmark, "--protocol", "copy")
-    assert text.startswith("there is no background set for score normalization and whitening: add training/")
+    words = ("evaluate", own_run, "--data", own_benchmark, "--protocol", "copy", "--no-references")
+    assert mistake(*words).startswith("there are 0 background images, and score normalization and whitening need 3 or")
+    write_images(own_benchmark / "training", 2, first=100)
+    assert mistake(*words).startswith("there are 2 background images")
     write_images(own_benchmark / "training", 5, first=100)
-    text = mistake("evaluate", own_run, "--data", own_benchmark, "--protocol", "copy")
-    assert text.startswith("score normalization reads 10 neighbors in the background set, which holds 5")
+    said = lookalike(*words)
+    assert said.code == 0, said.err
+    assert "uAP (normalization 2[9,9]) reads 10 background images, and there are 5: it is left out" in said.err
+    (entry,) = json.loads((own_run / "evaluation.json").read_text())
+    assert [score["normalization"] for score in entry["scores"]["trained"]] == ["none", "1[0,2]", "1[0,2]"]
 
 
 def test_a_folder_without_the_layout_and_protocols_that_do_not_mix(own_run, photos):

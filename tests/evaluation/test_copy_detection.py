@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lookalike.evaluation import CopyResult, by_edit, copy_detection, nearest_pairs
-from lookalike.evaluation.copy_detection import interval
+from lookalike.evaluation.worth import percentiles
 from lookalike.functional.normalization import ISC2021, SSCD, Normalization
 
 STEP = 2.0**-20
@@ -138,7 +138,7 @@ def test_bootstrap_samples_are_those_of_resampled_queries():
     assert heard == list(range(1, 51))
     assert torch.equal(values, result.resampled(draws=50))
     assert not torch.equal(values, result.resampled(draws=50, seed=1))
-    low, high = interval(values)
+    low, high = percentiles(values)
     assert low < result.uap < high
     assert (low, high) == pytest.approx(tuple(values.sort().values[[1, 48]].tolist()), abs=0.05)
 
@@ -147,7 +147,7 @@ def test_bootstrap_samples_without_an_original_do_not_count():
     result = copy_detection(torch.eye(3), torch.eye(3)[:1], torch.tensor([[0, 0]]))
     values = result.resampled(draws=40)
     assert values.isnan().any()
-    assert interval(values) == (1.0, 1.0)
+    assert percentiles(values) == (1.0, 1.0)
 
 
 def edited() -> CopyResult:

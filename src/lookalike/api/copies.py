@@ -20,8 +20,8 @@ from lookalike.evaluation import (
     fingerprint,
     whitening,
 )
-from lookalike.evaluation.copy_detection import DIMENSIONS, interval
-from lookalike.evaluation.worth import DRAWS
+from lookalike.evaluation.copy_detection import DIMENSIONS
+from lookalike.evaluation.worth import DRAWS, percentiles
 from lookalike.functional.normalization import ISC2021, SSCD, Normalization
 from lookalike.training.progress import Line, steps_of
 
@@ -35,6 +35,11 @@ class Column:
 
     form: Normalization | None
     whiten: bool = False
+
+    @property
+    def reads(self) -> int:
+        """Background images that it takes."""
+        return 0 if self.form is None else self.form.last + 1
 
     @property
     def name(self) -> str:
@@ -76,9 +81,10 @@ def copies(
 ) -> Copies:
     """Scores the models, of which one is "trained", on a benchmark. In disc21 no row has more than 256 dimensions.
 
-    The models are left as they were. Raises ValueError where there is no background set.
+    The models are left as they were. Raises ValueError where there is no background set, or too small a one.
     """
     line.say(_told(benchmark))
+    _demand_background(benchmark, line)
     modules = [module for model in models for module in model.modules]
     before = [fingerprint(module) for module in modules]
     for module in modules:
@@ -104,20 +110,27 @@ def _told(folder: CopyFolder) -> str:
     )
 
 
-def _judged(model: Sides, hay: Haystack, protocol: str, line: Line) -> list[Judged]:
-    """The model under each column. In disc21 rows of too many dimensions are whitened first."""
-    rows = hay.rows[model.name]
-    if not len(rows.background):
+def _demand_background(folder: CopyFolder, line: Line) -> None:
+    """Says which columns are left out; none but the plain one is none."""
+    count = 0 if folder.background is None else len(folder.background)
+    if count <= SSCD.last:
         raise ValueError(
-            "there is no background set for score normalization and whitening: add training/, a folder of images that "
-            "are neither references nor sources of queries"
+            f"there are {count} background images, and score normalization and whitening need {SSCD.last + 1} or more: "
+            "add training/, a folder of images that are neither references nor sources of queries"
         )
+    for column in COLUMNS:
+        if column.reads > count:
+            line.say(f"{column.name} reads {column.reads} background images, and there are {count}: it is left out")
+
+
+def _judged(model: Sides, hay: Haystack, protocol: str, line: Line) -> list[Judged]:
+    """The model under each column that the background allows. In disc21 rows of too many dimensions are whitened."""
+    rows = hay.rows[model.name]
     fitted = whitening(rows.background, DIMENSIONS)
     short = Described(query=fitted(rows.query), reference=fitted(rows.reference), background=fitted(rows.background))
     legal = protocol == "disc21" and rows.query.shape[1] > DIMENSIONS
-    return [
-        _column(model, column, short if column.whiten else rows, hay, line) for column in (LEGAL if legal else COLUMNS)
-    ]
+    columns = [column for column in (LEGAL if legal else COLUMNS) if column.reads <= len(rows.background)]
+    return [_column(model, column, short if column.whiten else rows, hay, line) for column in columns]
 
 
 def _column(model: Sides, column: Column, rows: Described, hay: Haystack, line: Line) -> Judged:
@@ -160,7 +173,7 @@ def _score(model: Sides, column: Column, result: CopyResult, rows: Described, dr
                 "references": result.n_reference,
             },
         ),
-        interval=interval(draws),
+        interval=percentiles(draws),
         seed=model.seed,
         epochs=model.epochs,
         backbone=_backbone(model),
@@ -181,6 +194,6 @@ def _worth(judged: dict[str, list[Judged]]) -> list[Worth]:
         rivals = {name: of[number] for name, of in judged.items() if name != "trained" and number < len(of)}
         if rivals:
             name, best = max(rivals.items(), key=lambda item: item[1].result.uap)
-            gain, ends = own.result.uap - best.result.uap, interval(own.draws - best.draws)
+            gain, ends = own.result.uap - best.result.uap, percentiles(own.draws - best.draws)
             found.append(Worth(probe=own.column.name, reference=name, gain=gain, interval=ends))
     return found

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from lookalike.evaluation.neighbors import nearest, nearest_pairs
-from lookalike.evaluation.worth import CONFIDENCE, DRAWS
+from lookalike.evaluation.worth import DRAWS
 from lookalike.functional import random
 from lookalike.functional.normalization import Normalization, background_level, with_level, with_one
 from lookalike.functional.ranking import (
@@ -143,13 +143,6 @@ def copy_detection(
         dim=query_rows.shape[1],
         normalization="" if normalization is None else str(normalization),
     )
-
-
-def interval(values: Float64[Tensor, "R"]) -> tuple[float, float]:
-    """The 95 % percentile interval of bootstrap values; NaN ones do not count."""
-    ends = torch.tensor([(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], dtype=torch.float64)
-    low, high = values.nanquantile(ends).tolist()
-    return low, high
 
 
 def by_edit(result: CopyResult, edits: Sequence[Iterable[tuple[str, int]]]) -> list[EditRow]:
