@@ -93,11 +93,14 @@ def test_the_last_line_says_what_was_measured_and_cheap_references_stand_beside_
     assert values["color histogram"] == 1  # a mirrored image has the same colors
     assert entry["worth"][0]["reference"] == "color histogram"
     assert entry["worth"][0]["gain"] == pytest.approx(values["trained"] - 1)
-    every, one = entry["edits"]
+    group, every, one = entry["edits"]
+    assert (group["family"], group["strength"], group["pairs"]) == ("not held out", None, 4)
     assert (every["family"], every["strength"], one["strength"], every["pairs"]) == ("flip", None, 1, 4)
     assert every["uap"] == first["value"]  # all pairs, and all queries without an original
     assert every["false_positives"] is None
-    assert re.search(r"flip +all +4 ", said.out)
+    shares = [f"{100 * every[name]:.1f}" for name in ("uap", "recall_90", "recall_1")]
+    assert re.search(rf"flip +4 +{' +'.join(shares)} +{shares[0]} ", said.out)
+    assert re.search(r"color histogram +none +512 +100\.0 +100\.0 to 100\.0 +100\.0 +100\.0 +100\.0 +0\.0", said.out)
 
 
 def test_a_second_evaluation_gives_the_same_scores(own_run, benchmark):
@@ -199,6 +202,38 @@ def test_no_background_and_a_small_one(own_run, own_benchmark):
     assert "uAP (normalization 2[9,9]) reads 10 background images, and there are 5: it is left out" in said.err
     (entry,) = json.loads((own_run / "evaluation.json").read_text())
     assert [score["normalization"] for score in entry["scores"]["trained"]] == ["none", "1[0,2]", "1[0,2]"]
+
+
+def test_photos_become_a_benchmark_once(own_run, tmp_path):
+    photos = write_images(tmp_path / "photos", 24)
+    words = ("evaluate", own_run, "--data", photos, "--protocol", "copy", "--no-references")
+    first, again, elsewhere = lookalike(*words), lookalike(*words), lookalike(*words, "--out", "copies")
+    assert [said.code for said in (first, again, elsewhere)] == [0, 0, 0], first.err + again.err + elsewhere.err
+    assert "holds this benchmark already" in " ".join(again.err.split())
+    assert "holds this benchmark already" not in " ".join(elsewhere.err.split())
+    one, two, three = json.loads((own_run / "evaluation.json").read_text())
+    assert one["scores"] == two["scores"] == three["scores"]
+    assert one["edits"] == two["edits"] == three["edits"]
+    built = copy_folder(own_run / "copy-benchmark")
+    assert 0 < built.without < len(built.queries)
+    assert sum(map(bool, built.edits)) > len(built.queries) / 2
+    groups, families = one["edits"][:2], {row["family"] for row in one["edits"][2:]}
+    assert [row["family"] for row in groups] == ["held out", "not held out"]
+    assert sum(row["pairs"] for row in groups) == len(built.truth)
+    assert families == {family for edits in built.edits for family, _ in edits}
+    # the folder may be given itself, and then nothing is built
+    report = evaluate(own_run, tmp_path / "copies", protocols="copy", references=False)
+    assert [score.value for score in report.scores["trained"]] == [score["value"] for score in one["scores"]["trained"]]
+
+
+def test_a_place_to_build_where_nothing_is_built(own_run, benchmark, labelled):
+    text = mistake("evaluate", own_run, "--data", benchmark, "--protocol", "copy", "--out", "copies")
+    assert text == f"--out is where a benchmark is built, and {benchmark} is to hold one already: leave it out"
+    text = mistake("evaluate", own_run, "--data", labelled, "--out", "copies")
+    assert text == "--out is where copy builds its benchmark, and knn builds none: leave it out"
+    write_images(Path("copies"), 2)
+    text = mistake("evaluate", own_run, "--data", "copies", "--protocol", "copy")
+    assert text.startswith("a benchmark of copies needs 10 different photos at least")
 
 
 def test_a_folder_without_the_layout_and_protocols_that_do_not_mix(own_run, photos):

@@ -9,6 +9,7 @@ from torch import Tensor
 from lookalike.api.haystack import Described, Haystack, haystack
 from lookalike.api.sides import Sides
 from lookalike.data import CopyFolder
+from lookalike.data.copies import Edits
 from lookalike.evaluation import (
     CopyResult,
     EditRow,
@@ -24,6 +25,7 @@ from lookalike.evaluation.copy_detection import DIMENSIONS
 from lookalike.evaluation.worth import DRAWS, percentiles
 from lookalike.functional.normalization import ISC2021, SSCD, Normalization
 from lookalike.training.progress import Line, steps_of
+from lookalike.transforms.edits import HELD_OUT
 
 COPIES = ("copy", "disc21")
 SEED = 0  # of the bootstrap; our choice
@@ -93,7 +95,7 @@ def copies(
     judged = {model.name: _judged(model, hay, protocol, line) for model in models}
     if [fingerprint(module) for module in modules] != before:
         raise RuntimeError("evaluation changed a model: this is a defect of lookalike, please report it")
-    edits = [] if hay.edits is None else by_edit(judged["trained"][0].result, hay.edits)
+    edits = [] if hay.edits is None else _edits(judged["trained"][0].result, hay.edits)
     return Copies(
         scores={name: [one.score for one in found] for name, found in judged.items()},
         worth=_worth(judged),
@@ -185,6 +187,15 @@ def _backbone(model: Sides) -> str:
     """The fingerprint of the queries' network, and that of the references' where it is another; "" for none."""
     learned = [module for module in dict.fromkeys(model.modules) if any(True for _ in module.parameters())]
     return " ".join(fingerprint(module) for module in learned)
+
+
+def _edits(result: CopyResult, made: Edits) -> list[EditRow]:
+    """First the queries with a family that training is to do without, and those edited otherwise; then each family."""
+    groups = [
+        [("held out" if any(family in HELD_OUT for family, _ in edits) else "not held out", 1)] if edits else []
+        for edits in made
+    ]
+    return [row for row in by_edit(result, groups) if row.strength is None] + by_edit(result, made)
 
 
 def _worth(judged: dict[str, list[Judged]]) -> list[Worth]:

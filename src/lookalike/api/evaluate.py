@@ -9,12 +9,13 @@ from typing import Any
 import torch
 
 from lookalike.api.copies import COPIES, copies
+from lookalike.api.copy_benchmark import build_copy_benchmark
 from lookalike.api.folder import RunFolder
 from lookalike.api.models import Scored, models
 from lookalike.api.prepared import Prepared
 from lookalike.api.protocols import FOR_WEIGHTS, PROBES, Exam
 from lookalike.api.sides import models_of_copies
-from lookalike.data import Labelled, copy_folder, labelled
+from lookalike.data import CopyFolder, Labelled, copy_folder, holds_copies, labelled
 from lookalike.evaluation import EditRow, Score, Worth, fingerprint, worth
 from lookalike.training.processes import pick
 from lookalike.training.progress import Line
@@ -84,9 +85,11 @@ def evaluate(
     if names[0] in COPIES:
         sides = models_of_copies(folder, references=references, others=others)
         with Line(quiet=quiet) as line:
-            benchmark = copy_folder(data, channels=folder.recipe().data.channels)
+            benchmark = _benchmark(folder, data, names[0], out, line)
             found = copies(benchmark, sides, protocol=names[0], device=pick(device), max_bad=max_bad, line=line)
         return Report(found.scores, worth=found.worth, hours=folder.hours(), edits=found.edits)
+    if out is not None:
+        raise ValueError(f"--out is where copy builds its benchmark, and {names[0]} builds none: leave it out")
     scored = models(folder, references=references, others=others)
     halves, place = labelled(data, channels=folder.recipe().data.channels), pick(device)
     with Line(quiet=quiet) as line:
@@ -96,6 +99,17 @@ def evaluate(
         for part in sets:
             part.tell()
     return Report(scores, worth=_worth(scores), hours=folder.hours())
+
+
+def _benchmark(
+    folder: RunFolder, data: str | PathLike[str], protocol: str, out: str | PathLike[str] | None, line: Line
+) -> CopyFolder:
+    """The benchmark that `data` holds; under copy, one of its photos otherwise, built once."""
+    if protocol == "copy" and not holds_copies(data):
+        data = build_copy_benchmark(data, out or folder.path / "copy-benchmark", line=line)
+    elif out is not None:
+        raise ValueError(f"--out is where a benchmark is built, and {data} is to hold one already: leave it out")
+    return copy_folder(data, channels=folder.recipe().data.channels)
 
 
 def _examined(

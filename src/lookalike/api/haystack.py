@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from lookalike.api.ahead import decoded
 from lookalike.api.sides import Sides
 from lookalike.data import CopyFolder, Images, Skipped, Skips
+from lookalike.data.copies import Edits
 from lookalike.evaluation import extract
 from lookalike.training.progress import Line
 from lookalike.transforms.geometry import Region, resample
@@ -31,7 +32,7 @@ class Haystack:
 
     rows: dict[str, Described]
     truth: Tensor
-    edits: list[Sequence[tuple[str, int]]] | None
+    edits: Edits | None
 
 
 def haystack(

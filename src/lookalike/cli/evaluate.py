@@ -11,6 +11,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from lookalike.cli.copies_tables import show_copies
+
 if TYPE_CHECKING:
     from lookalike.api import Report
 
@@ -66,8 +68,10 @@ def evaluate(
         quiet=False,
     )
     keep(Path(run), data, report)
-    show(report)
-    show_edits(report)
+    if report.best.name == "uAP":
+        show_copies(report)
+    else:
+        show(report)
     for line in report.verdicts():
         print(line)
     print(f"kept in {Path(run) / 'evaluation.json'}; next: lookalike embed {run} FOLDER --out rows.parquet")
@@ -93,18 +97,6 @@ def show(report: "Report") -> None:
                 f"{100 * low:.1f} to {100 * high:.1f}",
                 found,
             )
-    Console(highlight=False).print(table)
-
-
-def show_edits(report: "Report") -> None:
-    """Which edits hide a copy from the trained encoder; nothing where no edits are known."""
-    if not report.edits:
-        return
-    table = Table("edit", "strength", "pairs", "uAP", "recall@P90", "recall@1", "false positives", box=box.SIMPLE)
-    for row in report.edits:
-        values = (row.uap, row.recall_90, row.recall_1, row.false_positives)
-        shares = ["-" if math.isnan(value) else f"{100 * value:.1f} %" for value in values]
-        table.add_row(row.family, "all" if row.strength is None else str(row.strength), str(row.pairs), *shares)
     Console(highlight=False).print(table)
 
 
