@@ -21,9 +21,9 @@ from lookalike.evaluation import (
     fingerprint,
     whitening,
 )
-from lookalike.evaluation.copy_detection import DIMENSIONS
 from lookalike.evaluation.worth import DRAWS, percentiles
 from lookalike.functional.normalization import ISC2021, SSCD, Normalization
+from lookalike.functional.ranking import DIMENSIONS
 from lookalike.training.progress import Line, steps_of
 from lookalike.transforms.edits import HELD_OUT
 

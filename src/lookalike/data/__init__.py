@@ -3,6 +3,7 @@
 from lookalike.data.cache import Cached, cached, pixels
 from lookalike.data.copies import CopyFolder, copy_folder, holds_copies
 from lookalike.data.decode import Unreadable, decode, size
+from lookalike.data.descriptors import Descriptors, descriptors
 from lookalike.data.hub import Rows
 from lookalike.data.images import Files, Folder, Images, Listing, Scalable, Source
 from lookalike.data.labels import Labelled, labelled, labels
@@ -25,6 +26,7 @@ from lookalike.data.wrapped import Wrapped
 __all__ = [
     "Cached",
     "CopyFolder",
+    "Descriptors",
     "Files",
     "Folder",
     "Found",
@@ -46,6 +48,7 @@ __all__ = [
     "cached",
     "copy_folder",
     "decode",
+    "descriptors",
     "holds_copies",
     "labelled",
     "labels",

@@ -32,7 +32,6 @@ from lookalike.functional.ranking import (
 )
 
 PRECISION = 0.9
-DIMENSIONS = 256  # of a descriptor, at the most, in the challenge
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,6 +20,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 MOST = 500_000  # predictions that the challenge takes
+DIMENSIONS = 256  # of a descriptor that it takes
 NOT_FOUND = 2**35  # the rank of a true pair that was not predicted
 
 
