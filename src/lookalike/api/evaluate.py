@@ -94,10 +94,7 @@ def evaluate(
     halves, place = labelled(data, channels=folder.recipe().data.channels), pick(device)
     with Line(quiet=quiet) as line:
         _tell(halves, line)
-        sets = [Prepared(source, line, max_bad) for source in (halves.train, halves.test)]
-        scores = {model.name: _examined(model, names, sets, halves, place, line) for model in scored}
-        for part in sets:
-            part.tell()
+        scores = _of_labels(scored, names, halves, place, max_bad, line)
     return Report(scores, worth=_worth(scores), hours=folder.hours())
 
 
@@ -110,6 +107,22 @@ def _benchmark(
     elif out is not None:
         raise ValueError(f"--out is where a benchmark is built, and {data} is to hold one already: leave it out")
     return copy_folder(data, channels=folder.recipe().data.channels)
+
+
+def _of_labels(
+    scored: Sequence[Scored],
+    names: Sequence[str],
+    halves: Labelled,
+    place: torch.device,
+    max_bad: float,
+    line: Line,
+) -> dict[str, list[Score]]:
+    """The scores of all models on images that are decoded once."""
+    sets = [Prepared(source, line, max_bad) for source in (halves.train, halves.test)]
+    scores = {model.name: _examined(model, names, sets, halves, place, line) for model in scored}
+    for part in sets:
+        part.tell()
+    return scores
 
 
 def _examined(
