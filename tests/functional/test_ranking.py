@@ -15,6 +15,7 @@ from lookalike.functional.ranking import (
     micro_average_precision,
     ranking,
     recall_at_precision,
+    resampled_average_precision,
     true_ranks,
 )
 
@@ -116,9 +117,11 @@ def test_a_query_that_counts_n_times_is_n_queries():
     true_copies = [(q + 5 * n, r) for q, r in truth for n in range(times[q])]
     expected, *_ = plain(copies, true_copies)
     ranked = ranking(predicted(triples), pairs(*truth))
-    assert micro_average_precision(ranked, torch.tensor(times)) == pytest.approx(expected, rel=1e-12)
-    assert micro_average_precision(ranked, torch.ones(5, dtype=torch.int64)) == micro_average_precision(ranked)
-    assert math.isnan(micro_average_precision(ranked, torch.tensor([0, 0, 4, 0, 0])))
+    several = torch.tensor([times, [1] * 5, [0, 0, 4, 0, 0]])
+    one, same, nothing = resampled_average_precision(ranked, several).tolist()
+    assert one == pytest.approx(expected, rel=1e-12)
+    assert same == micro_average_precision(ranked)
+    assert math.isnan(nothing)
 
 
 def test_what_does_not_count_is_refused():

@@ -71,9 +71,8 @@ def evaluate(
 
     protocols: of knn, linear, few, retrieval, finetune and linear_sgd, as docs/evaluation.md describes them. All read
     the same features of the central view, extracted once for each model; the last two draw views of their own. Alone:
-    copy (any photos, from which a benchmark of edited copies is built in the folder `out`, by default
-    RUN/copy-benchmark, or a folder that holds one) or disc21 (a folder that holds one, descriptors of at most 256
-    dimensions).
+    copy (photos, of which a benchmark of edited copies is built in the folder `out`, RUN/copy-benchmark if not given,
+    or a folder that holds one) or disc21 (a folder that holds one).
     references: raw pixels and random weights are scored too; others: more references, each timm:NAME (which timm
     downloads), FILE.safetensors or a run folder.
     The test images choose nothing; the backbone's fingerprint is equal before and after; an unreadable image is

@@ -28,10 +28,12 @@ from lookalike.functional.ranking import (
     micro_average_precision,
     ranking,
     recall_at_precision,
+    resampled_average_precision,
     true_ranks,
 )
 
 PRECISION = 0.9
+CELLS = 2**20  # numbers of a bootstrap that exist at a time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,13 +80,15 @@ class CopyResult:
         A function of the result and the seed: the samples of two encoders on the same queries are the same, and their
         differences are paired. `on_progress` hears the number of draws done.
         """
-        generator, values = random.generator("bootstrap of queries", seed), torch.empty(draws, dtype=torch.float64)
-        for draw in range(draws):
-            chosen = torch.randint(self.n_query, (self.n_query,), generator=generator)
-            values[draw] = micro_average_precision(self.ranked, chosen.bincount(minlength=self.n_query))
+        generator, values = random.generator("bootstrap of queries", seed), list[Tensor]()
+        for part in torch.arange(draws).split(max(1, CELLS // max(len(self.ranked.score), self.n_query))):
+            # one by one: the samples are the same however many are judged at a time
+            chosen = [torch.randint(self.n_query, (self.n_query,), generator=generator) for _ in part]
+            times_RQ = torch.stack([sample.bincount(minlength=self.n_query) for sample in chosen])
+            values.append(resampled_average_precision(self.ranked, times_RQ))
             if on_progress is not None:
-                on_progress(draw + 1)
-        return values
+                on_progress(int(part[-1]) + 1)
+        return torch.cat(values)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,6 +20,7 @@ from lookalike.functional.ranking import (
     micro_average_precision,
     ranking,
     recall_at_precision,
+    resampled_average_precision,
     true_ranks,
 )
 from lookalike.functional.redundancy import Spread, barlow_twins, cross_correlation, spread
@@ -56,6 +57,7 @@ __all__ = [
     "ranking",
     "recall_at_precision",
     "relations",
+    "resampled_average_precision",
     "soft_contrast",
     "spread",
     "sup_con",

@@ -9,14 +9,14 @@ pairs, found or not:
 Of equal scores the false ones come first, so that equal scores never pay. All as the Image Similarity Challenge 2021
 measures it (facebookresearch/isc2021; Douze et al., arXiv 2106.09672).
 
-P predictions, G true pairs, Q queries.
+P predictions, of which T are true, G true pairs, Q queries, R resampled collections.
 """
 
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 
 MOST = 500_000  # predictions that the challenge takes
@@ -64,25 +64,30 @@ def ranking(found: Predictions, truth_G2: Int64[Tensor, "G 2"], *, most: int = M
     )
 
 
-def micro_average_precision(ranked: Ranking, times_Q: Int64[Tensor, "Q"] | None = None) -> float:
-    """uAP; with `times_Q` that of a collection in which query q occurs times_Q[q] times, NaN without a true pair.
+def micro_average_precision(ranked: Ranking) -> float:
+    """uAP.
 
     >>> outcomes = Predictions(torch.tensor([0, 1, 2]), torch.tensor([0, 9, 2]), torch.tensor([0.9, 0.8, 0.7]))
     >>> micro_average_precision(ranking(outcomes, torch.tensor([[0, 0], [1, 1], [2, 2]])))
     0.5555555555555556
     """
+    queries = 1 + max(int(ranked.true_query.max()), int(ranked.query.max()) if len(ranked.query) else 0)
+    return float(resampled_average_precision(ranked, torch.ones(1, queries, dtype=torch.int64)))
+
+
+def resampled_average_precision(ranked: Ranking, times_RQ: Int64[Tensor, "R Q"]) -> Float64[Tensor, "R"]:
+    """uAP of R collections, in the r-th of which query q occurs times_RQ[r, q] times; NaN without a true pair."""
     places_T = ranked.true.nonzero()[:, 0]
-    times_P = torch.ones_like(ranked.query) if times_Q is None else times_Q[ranked.query]
-    pairs = len(ranked.true_query) if times_Q is None else int(times_Q[ranked.true_query].sum())
-    times_T = times_P[places_T]
+    times_RP = times_RQ[:, ranked.query]
+    times_RT = times_RP[:, places_T]
     # what stands before a true pair; its own copies follow one another
-    before_T = (times_P.cumsum(0)[places_T] - times_T).double()
-    true_before_T = (times_T.cumsum(0) - times_T).double()
-    total = 0.0
-    for copy in range(1, int(times_T.max()) + 1 if len(times_T) else 1):
-        precision_T = (true_before_T + copy) / (before_T + copy)
-        total += float(precision_T[times_T >= copy].sum())
-    return total / pairs if pairs else float("nan")
+    before_RT = (times_RP.cumsum(1)[:, places_T] - times_RT).double()
+    true_before_RT = (times_RT.cumsum(1) - times_RT).double()
+    total_R = torch.zeros(len(times_RQ), dtype=torch.float64)
+    for copy in range(1, 1 + int(times_RQ.max())):
+        precision_RT = (true_before_RT + copy) / (before_RT + copy)
+        total_R += (precision_RT * (times_RT >= copy)).sum(1)
+    return total_R / times_RQ[:, ranked.true_query].sum(1)
 
 
 def recall_at_precision(ranked: Ranking, precision: float = 0.9) -> OperatingPoint | None:
