@@ -77,7 +77,8 @@ def test_scores_are_those_of_rows_extracted_here(finished, benchmark):
     assert low <= found[0].value <= high
 
 
-def test_the_last_line_says_what_was_measured_and_cheap_references_stand_beside_it(own_run, benchmark):
+def test_the_last_line_says_what_was_measured_and_cheap_references_stand_beside_it(own_run, benchmark, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")  # of the terminal
     said = lookalike("evaluate", own_run, "--data", benchmark, "--protocol", "copy")
     assert said.code == 0, said.err
     assert "8 queries, 4 of them without an original, look for 4 true pairs among 12 references" in said.err
