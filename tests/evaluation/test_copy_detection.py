@@ -135,7 +135,7 @@ def test_bootstrap_samples_are_those_of_resampled_queries(monkeypatch):
     result = copy_detection(query, reference, truth)
     heard: list[int] = []
     values = result.resampled(draws=50)
-    monkeypatch.setattr(sys.modules[copy_detection.__module__], "CELLS", 20 * 30 * 40)  # 20 samples of all pairs
+    monkeypatch.setattr(sys.modules[copy_detection.__module__], "CELLS", 20 * 30)  # 20 samples of all queries
     assert torch.equal(values, result.resampled(draws=50, on_progress=heard.append))
     assert heard == [20, 40, 50]
     assert not torch.equal(values, result.resampled(draws=50, seed=1))

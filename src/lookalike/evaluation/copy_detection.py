@@ -33,7 +33,7 @@ from lookalike.functional.ranking import (
 )
 
 PRECISION = 0.9
-CELLS = 2**20  # numbers of a bootstrap that exist at a time
+CELLS = 2**20  # numbers of the samples of a bootstrap that exist at a time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +81,7 @@ class CopyResult:
         differences are paired. `on_progress` hears the number of draws done.
         """
         generator, values = random.generator("bootstrap of queries", seed), list[Tensor]()
-        for part in torch.arange(draws).split(max(1, CELLS // max(len(self.ranked.score), self.n_query))):
+        for part in torch.arange(draws).split(max(1, CELLS // self.n_query)):
             # one by one: the samples are the same however many are judged at a time
             chosen = [torch.randint(self.n_query, (self.n_query,), generator=generator) for _ in part]
             times_RQ = torch.stack([sample.bincount(minlength=self.n_query) for sample in chosen])

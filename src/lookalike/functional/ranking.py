@@ -21,6 +21,7 @@ from torch import Tensor
 
 MOST = 500_000  # predictions that the challenge takes
 DIMENSIONS = 256  # of a descriptor that it takes
+CELLS = 2**22  # numbers of a tile of counts
 NOT_FOUND = 2**35  # the rank of a true pair that was not predicted
 
 
@@ -71,23 +72,41 @@ def micro_average_precision(ranked: Ranking) -> float:
     >>> micro_average_precision(ranking(outcomes, torch.tensor([[0, 0], [1, 1], [2, 2]])))
     0.5555555555555556
     """
-    queries = 1 + max(int(ranked.true_query.max()), int(ranked.query.max()) if len(ranked.query) else 0)
-    return float(resampled_average_precision(ranked, torch.ones(1, queries, dtype=torch.int64)))
+    places_T = ranked.true.nonzero()[:, 0]
+    found_T = torch.arange(1, len(places_T) + 1, device=places_T.device)
+    return float((found_T.double() / (places_T + 1)).sum()) / len(ranked.true_query)
 
 
 def resampled_average_precision(ranked: Ranking, times_RQ: Int64[Tensor, "R Q"]) -> Float64[Tensor, "R"]:
     """uAP of R collections, in the r-th of which query q occurs times_RQ[r, q] times; NaN without a true pair."""
-    places_T = ranked.true.nonzero()[:, 0]
-    times_RP = times_RQ[:, ranked.query]
-    times_RT = times_RP[:, places_T]
+    times_RT = times_RQ[:, ranked.query[ranked.true]]
     # what stands before a true pair; its own copies follow one another
-    before_RT = (times_RP.cumsum(1)[:, places_T] - times_RT).double()
-    true_before_RT = (times_RT.cumsum(1) - times_RT).double()
+    before_RT = _reached(ranked, times_RQ.double()) - times_RT
+    true_before_RT = times_RT.cumsum(1) - times_RT
     total_R = torch.zeros(len(times_RQ), dtype=torch.float64)
     for copy in range(1, 1 + int(times_RQ.max())):
         precision_RT = (true_before_RT + copy) / (before_RT + copy)
         total_R += (precision_RT * (times_RT >= copy)).sum(1)
     return total_R / times_RQ[:, ranked.true_query].sum(1)
+
+
+def _reached(ranked: Ranking, times_RQ: Float64[Tensor, "R Q"]) -> Float64[Tensor, "R T"]:
+    """How many predictions there are from the first to each true one, with it.
+
+    A product with the number of predictions of each query up to each true one, which is the same for all R; in tiles.
+    """
+    ends, queries = (ranked.true.nonzero()[:, 0] + 1).tolist(), times_RQ.shape[1]
+    parts, counted_Q = [torch.empty(len(times_RQ), 0, dtype=torch.float64)], torch.zeros(queries, dtype=torch.float64)
+    rows = max(1, CELLS // queries)
+    for first in range(0, len(ends), rows):
+        tile = slice(ends[first - 1] if first else 0, ends[min(first + rows, len(ends)) - 1])
+        true_p, query_p = ranked.true[tile], ranked.query[tile]
+        before_p = true_p.cumsum(0) - true_p.long()  # the true ones of this tile before each prediction
+        counts_tQ = torch.bincount(before_p * queries + query_p, minlength=int(true_p.sum()) * queries)
+        counts_tQ = counts_tQ.view(-1, queries).cumsum(0) + counted_Q
+        counted_Q = counts_tQ[-1]
+        parts.append(times_RQ @ counts_tQ.T)
+    return torch.cat(parts, dim=1)
 
 
 def recall_at_precision(ranked: Ranking, precision: float = 0.9) -> OperatingPoint | None:
