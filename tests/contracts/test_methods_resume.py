@@ -45,6 +45,11 @@ NARROW = {  # more changes to <method>_small, where a method needs them
     "moco_v3": ["method.predictor.hidden=32", "method.predictor.out=16"],
     "nnclr": ["method.queue=24", "method.predictor.hidden=32", "method.predictor.out=16"],
     "simsiam": ["method.predictor.hidden=32", "method.predictor.out=16"],
+    "interclr": [
+        "method.queue=24",
+        "method.clusters={count: 5, smallest: 6, recenter: 3}",
+        "backbone.statistics=split:4",
+    ],
     "pic": ["method.window=32", "method.shift=16", "method.recent=20", "method.classes.sampled=true"],
 }
 PER_EPOCH, STEPS = 8, 32  # 64 images in batches of 8, 4 epochs

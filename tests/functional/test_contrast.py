@@ -9,6 +9,7 @@ import torch
 
 from lookalike.functional import byol_distance, contrast, relations, soft_contrast, unit
 from lookalike.functional.collectives import global_mean, rank, world
+from lookalike.functional.margin import Margin
 from lookalike.functional.sweep import sweep
 
 F64 = torch.float64
@@ -23,8 +24,9 @@ METHODS: dict[str, dict[str, Any]] = {
     "sce, official": {"mix": 0.5, "mask_positive": "official"},
     "sce, mix 0": {"mix": 0.0},
     "decoupled": {"mix": 1.0, "positive_in_denominator": False},
-    "margin": {"mix": 1.0, "margin": 0.2},
-    "everything": {"mix": 0.3, "mask_positive": "official", "margin": 0.1},
+    "margin": {"mix": 1.0, "margin": Margin(0.2)},
+    "arc": {"mix": 1.0, "margin": Margin(-0.4, "arc")},
+    "everything": {"mix": 0.3, "mask_positive": "official", "margin": Margin(0.1, "arc")},
 }
 
 
@@ -41,6 +43,12 @@ def rows(count: int, width: int, dtype: torch.dtype = F64) -> torch.Tensor:
     return unit(torch.randn(count, width, dtype=F64)).to(dtype)
 
 
+def bent(cosine, arc: float):
+    """The cosine of an angle that is wider by `arc`; where that is below 0 or above pi, a line."""
+    angle = cosine.acos() + arc
+    return torch.where((angle > 0) & (angle < math.pi), angle.cos(), cosine - abs(arc) * math.sin(arc))
+
+
 def dense(
     q_BD,
     *,
@@ -53,11 +61,14 @@ def dense(
     positive_in_denominator=True,
     mask_positive="paper",
     mask=None,
-    margin=0.0,
+    margin=None,
 ):
     """Row losses from full matrices and torch's own gradients; column 0 is the positive."""
     out = torch.zeros(len(q_BD), len(keys), dtype=torch.bool) if mask is None else mask
-    student = torch.cat([((q_BD * positive).sum(1, keepdim=True) - margin), q_BD @ keys.T], 1) / temperature
+    near = (q_BD * positive).sum(1, keepdim=True)
+    if margin is not None:
+        near = near - margin.size if margin.measure == "cosine" else bent(near, margin.size)
+    student = torch.cat([near, q_BD @ keys.T], 1) / temperature
     first = 0.0 if mask_positive == "official" else -torch.inf
     relation = torch.cat([torch.full((len(q_BD), 1), first), teacher @ keys.T / teacher_temperature], 1)
     hidden = torch.cat([torch.full((len(q_BD), 1), not positive_in_denominator), out], 1)

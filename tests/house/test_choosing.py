@@ -8,7 +8,7 @@ from sources import REPOSITORY
 from torch import Tensor, nn
 
 from lookalike.api.tiny import batch, tiny
-from lookalike.modules import Bank, InstanceClasses, MomentumEncoder, NormedPrototypes, Prototypes, Queue
+from lookalike.modules import Bank, Clusters, InstanceClasses, MomentumEncoder, NormedPrototypes, Prototypes, Queue
 from lookalike.recipes import METHODS
 
 TEXT = (REPOSITORY / "docs/guides/choosing.md").read_text()
@@ -19,6 +19,7 @@ KEPT = {
     Prototypes: "prototypes",
     NormedPrototypes: "prototypes",
     Bank: "a row per image",
+    Clusters: "a label per image",
     InstanceClasses: "a weight per image",
 }
 

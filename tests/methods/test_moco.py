@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from lookalike.functional.margin import Margin
 from lookalike.functional.schedules import Constant
 from lookalike.methods.moco import MoCo
 from lookalike.modules import with_batch_statistics
@@ -40,6 +41,39 @@ def test_loss_by_loops() -> None:
         logits = [float(a @ c) / 0.2 for c in (b, *memory)]
         total -= logits[0] - math.log(sum(map(math.exp, logits)))
     assert found == pytest.approx(total / 6, abs=1e-12)
+
+
+def test_margin_and_mask_by_loops() -> None:
+    """A handicap of the positive; keys of the queue that resemble the key are no negatives."""
+    q, k = torch.randn(2, 6, 4, dtype=torch.float64)
+    memory = nn.functional.normalize(torch.randn(9, 4, dtype=torch.float64), dim=1)
+    method = moco(memory, temperature=0.2, margin=Margin(-0.3), mask_above=0.2)
+    found = method(batch({"query": q, "key": k})).loss.item()
+    total, left_out = 0.0, 0
+    for a, b in zip(nn.functional.normalize(q, dim=1), nn.functional.normalize(k, dim=1), strict=True):
+        others = [c for c in memory if float(b @ c) <= 0.2]
+        left_out += len(memory) - len(others)
+        logits = [(float(a @ b) + 0.3) / 0.2, *(float(a @ c) / 0.2 for c in others)]
+        total -= logits[0] - math.log(sum(map(math.exp, logits)))
+    assert 0 < left_out < 54
+    assert found == pytest.approx(total / 6, abs=1e-12)
+
+
+def test_a_mask_above_one_and_no_margin_is_moco_to_the_bit() -> None:
+    views = batch({"query": QUERY, "key": KEY})
+    plain = moco(temperature=0.5)(views)
+    assert torch.equal(moco(temperature=0.5, margin=Margin(0.0))(views).loss, plain.loss)
+    assert moco(temperature=0.5, mask_above=1.0)(views).loss.item() == pytest.approx(plain.loss.item(), rel=1e-15)
+
+
+def test_a_mask_of_all_keys_leaves_nothing_to_learn() -> None:
+    q = QUERY.clone().requires_grad_()
+    step = moco(temperature=0.5, mask_above=-1.0)(batch({"query": q, "key": KEY}))
+    step.loss.backward()
+    assert step.loss == 0
+    assert q.grad.abs().sum() == 0
+    assert moco(mask_above=0.9).uniform(4) is None
+    assert moco(margin=Margin(0.1)).uniform(4) is None
 
 
 def test_the_momentum_encoder_moves_before_the_step_and_the_queue_after_it() -> None:

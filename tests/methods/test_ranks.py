@@ -6,6 +6,8 @@ import torch.distributed as dist
 
 from lookalike import recipes
 from lookalike.functional.collectives import gather_rows, rank, world
+from lookalike.functional.margin import Margin
+from lookalike.functional.other_clusters import Sampler
 from lookalike.methods.ascl import ASCL
 from lookalike.methods.barlow_twins import BarlowTwins
 from lookalike.methods.byol import BYOL
@@ -13,6 +15,7 @@ from lookalike.methods.dcl import DCL
 from lookalike.methods.debiased import Debiased
 from lookalike.methods.dino import DINO
 from lookalike.methods.instance_classifier import InstanceClassifier
+from lookalike.methods.interclr import InterCLR
 from lookalike.methods.method import Batch, Method
 from lookalike.methods.mochi import MoCHi
 from lookalike.methods.moco import MoCo
@@ -30,6 +33,7 @@ from lookalike.methods.swav import SwAV
 from lookalike.methods.vicreg import VICReg
 from lookalike.modules import (
     Bank,
+    Clusters,
     InstanceClasses,
     NormedPrototypes,
     Prototypes,
@@ -43,6 +47,7 @@ from methods.fixtures import Redraws, progress
 METHODS = [  # a method, or a method and what is special
     "simclr",
     "moco",
+    "moco margin mask",
     "byol",
     "sce",
     "sce symmetric",
@@ -72,6 +77,8 @@ METHODS = [  # a method, or a method and what is special
     "pic",
     "pic sampled",
     "instance_classifier",
+    "interclr",
+    "interclr random",
 ]
 VIEWS = ("view/1", "view/2")
 
@@ -82,10 +89,13 @@ def build(name: str) -> Method:
     queue, bank = Queue(20, 4, seed=1), Bank(20, 4)
     bank.fill([(torch.arange(20), queue.rows())])
     classes = InstanceClasses(20, 4, remember=True, sampled=True, seed=1)
+    clusters = Clusters(20, 4, count=4, smallest=3, recenter=1)
+    clusters.start(queue.rows(), torch.Generator().manual_seed(1))
     crops = {"large_views": VIEWS, "small_views": ("view/3",)}
     method = {
         "simclr": lambda: SimCLR(encoder, projector, temperature=0.5),
         "moco": lambda: MoCo(encoder, projector, queue, temperature=0.2, shuffle=True),
+        "moco margin mask": lambda: MoCo(encoder, projector, queue, margin=Margin(0.2, "arc"), mask_above=0.3),
         "byol": lambda: BYOL(encoder, projector, predictor),
         "sce": lambda: SCE(encoder, projector, queue, predictor, shuffle=True),
         "sce symmetric": lambda: SCE(encoder, projector, queue, keys=VIEWS, queries=VIEWS),
@@ -115,6 +125,10 @@ def build(name: str) -> Method:
         "pic": lambda: PIC(encoder, projector, classes, **crops),
         "pic sampled": lambda: PIC(encoder, projector, classes, recent=5),
         "instance_classifier": lambda: InstanceClassifier(encoder, projector, classes),
+        "interclr": lambda: InterCLR(encoder, projector, queue, bank, clusters, Sampler(count=4, pool=8)),
+        "interclr random": lambda: InterCLR(
+            encoder, projector, queue, bank, clusters, Sampler("random", 9), inter_margin=Margin(0.3, "arc")
+        ),
     }[name]()
     return with_batch_statistics(method, "global").double()
 

@@ -13,6 +13,7 @@ from lookalike.methods.dcl import DCL
 from lookalike.methods.debiased import Debiased
 from lookalike.methods.dino import DINO
 from lookalike.methods.instance_classifier import InstanceClassifier
+from lookalike.methods.interclr import InterCLR
 from lookalike.methods.method import Method
 from lookalike.methods.mochi import MoCHi
 from lookalike.methods.moco import MoCo
@@ -28,7 +29,7 @@ from lookalike.methods.simsiam import SimSiam
 from lookalike.methods.supcon import SupCon
 from lookalike.methods.swav import SwAV
 from lookalike.methods.vicreg import VICReg
-from lookalike.modules import Bank, InstanceClasses, NormedPrototypes, Prototypes
+from lookalike.modules import Bank, Clusters, InstanceClasses, NormedPrototypes, Prototypes
 from methods.fixtures import QUERY, batch, identity, queue_of
 
 ROWS, KEYS = 5, 7
@@ -100,6 +101,9 @@ def test_it_is_the_loss_of_images_that_look_alike(method: Method, expected: floa
         SwAV(Alike(), identity(), Prototypes(9, 2)),  # near log K while prototypes are frozen, in good health too
         DINO(Alike(), identity(), NormedPrototypes(9, 2)),
         NPID(Alike(), identity(), bank()),  # its Z is a constant of the first step
+        InterCLR(
+            Alike(), identity(), queue(), bank(), Clusters(KEYS, 2, count=2, smallest=1)
+        ),  # counts vary with clusters
         PIC(Alike(), identity(), InstanceClasses(KEYS, 2)),  # a weight per image: near log N for epochs, in good health
         InstanceClassifier(Alike(), identity(), InstanceClasses(KEYS, 2)),
     ],

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from lookalike.functional.margin import Margin
 from lookalike.functional.schedules import Clock
 from lookalike.recipes import (
     RecipeError,
@@ -102,6 +103,21 @@ def test_a_queue_holds_at_least_a_batch():
 
 def test_a_bank_has_a_row_for_each_image_and_the_embeddings_width():
     assert built("npid_small", "method.projector.out=24", images=1000).bank.rows().shape == (1000, 24)
+
+
+def test_clusters_negatives_and_margins_are_what_the_recipe_says():
+    method = built("interclr_small", "method.inter_margin={size: 0.4, measure: arc}", images=10_000)
+    assert method.inter_margin == Margin(0.4, "arc")
+    assert (method.clusters.count, method.clusters.smallest) == (78, 21)
+    assert method.sampler.sizes(10_000) == (125, 1000)
+    assert built("moco_small", "method.margin=-0.2").margin == Margin(-0.2)
+
+
+def test_numbers_of_clusters_and_negatives_that_do_not_fit_are_refused():
+    few = sentence("interclr_imagenet")
+    assert few.startswith("method: 10000 clusters of at least 20 need 200000 images, and there are 1000")
+    assert "give a count of at most the pool" in sentence("interclr_small", "method.sampler={count: 9, pool: 8}")
+    assert "radians from -pi to pi" in sentence("interclr_small", "method.inter_margin={size: 3.5, measure: arc}")
 
 
 def test_the_queue_is_as_wide_as_the_embedding():

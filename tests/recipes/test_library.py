@@ -36,6 +36,7 @@ from lookalike.training.progress import Line
 from lookalike.training.runtime import Runtime
 from lookalike.training.saver import Saver
 from lookalike.training.streams import Streams
+from lookalike.transforms import CenterCrop, Resize
 
 TWINS = [name for name in names() if name.endswith("_smoke")]
 QUICK = [f"{method}_small_smoke" for method in METHODS]  # train by default; the others with -m slow
@@ -114,6 +115,9 @@ OBJECTIVES = {
     "mochi_imagenet": (200, 256, 224, 0.2, 65536, (0.999, 0.999)),
     "mochi_small": (200, 256, 32, 0.1, 4096, (0.99, 0.99)),
     "mochi_photos": (100, 256, 224, 0.2, 16384, (0.99, 0.99)),
+    "interclr_imagenet": (200, 256, 224, 0.2, 65536, (0.999, 0.999)),
+    "interclr_small": (200, 256, 32, 0.1, 4096, (0.99, 0.99)),
+    "interclr_photos": (100, 256, 224, 0.2, 16384, (0.99, 0.99)),
     "npid_imagenet": (200, 256, 224, 0.07, None, None),
     "npid_cifar10": (200, 128, 32, 0.1, None, None),
     "npid_small": (200, 256, 32, 0.1, None, None),
@@ -201,6 +205,9 @@ OPTIMIZERS = {
     "mochi_imagenet": ("sgd", 0.03, 1e-4, "nothing", 0),
     "mochi_small": ("sgd", 0.06, 5e-4, "nothing", 10),
     "mochi_photos": ("sgd", 0.03, 1e-4, "nothing", 5),
+    "interclr_imagenet": ("sgd", 0.03, 1e-4, "nothing", 0),
+    "interclr_small": ("sgd", 0.06, 5e-4, "nothing", 10),
+    "interclr_photos": ("sgd", 0.03, 1e-4, "nothing", 5),
     "npid_imagenet": ("sgd", 0.03, 1e-4, "nothing", 0),
     "npid_cifar10": ("sgd", 0.03, 5e-4, "nothing", 0),
     "npid_small": ("sgd", 0.06, 5e-4, "nothing", 10),
@@ -234,6 +241,9 @@ STATISTICS = {
     "mochi_imagenet": ("local", "same"),
     "mochi_small": ("split:8", "same"),
     "mochi_photos": ("split:8", "same"),
+    "interclr_imagenet": ("local", "same"),
+    "interclr_small": ("split:8", "same"),
+    "interclr_photos": ("split:8", "same"),
     "ressl_imagenet": ("local", "same"),
     "ressl_imagenet_multicrop": ("local", "same"),
     "ressl_small": ("split:8", "same"),
@@ -277,6 +287,7 @@ HEADS = {
     "ascl_imagenet": {"projector": [2048, 2048, 128]},
     "ascl_cifar10": {"projector": [512, 2048, 128]},
     "ascl_byol_cifar10": {"projector": [512, 2048, 128], "predictor": [128, 512, 128]},
+    "interclr_imagenet": {"projector": [2048, 2048, 128]},
     "mochi_imagenet": {"projector": [2048, 2048, 128]},
     "npid_imagenet": {"projector": [2048, 128]},
     "npid_cifar10": {"projector": [512, 128]},
@@ -358,7 +369,10 @@ def test_a_twin_changes_sizes_only(name):
     whole = name.removesuffix("_smoke")
     assert raw["from"] == whole
     assert set(raw) <= {"from", "method", "views", "backbone", "optimizer", "epochs", "batch", "runtime", "saving"}
-    assert set(raw["method"]) <= {"projector", "predictor", "queue", "queue_epoch", "prototypes", "frozen_steps"}
+    assert set(raw["method"]) <= {"projector", "predictor", "queue", "queue_epoch", "prototypes", "frozen_steps"} | {
+        "clusters",
+        "sampler",
+    }
     assert raw["views"].keys() == {"size"}
     assert raw["backbone"] == {"name": "resnet18_quarter"}
     assert set(raw.get("optimizer", {})) <= {"warmup", "milestones"}
@@ -414,6 +428,21 @@ def test_ascl_has_the_temperature_and_the_one_neighbor_of_its_code(name):
     method = load(name).model_dump()["method"]
     assert (method["momentum_temperature"], method["neighbors"], method["rule"]) == (0.05, 1, "soft")
     assert (method["queue"] is None) == (method["predictor"] is not None) == ("byol" in name)
+
+
+def test_interclr_has_the_clusters_negatives_and_margins_of_its_configuration():
+    """mmselfsup at 920deff: configs/selfsup/_base_/models/interclr-moco.py and datasets/imagenet_interclr-moco.py."""
+    recipe = load("interclr_imagenet")
+    method = recipe.model_dump()["method"]
+    assert method["clusters"] == {"count": 10000, "smallest": 20, "recenter": 10, "again": None}
+    assert method["sampler"] == {"rule": "semi_hard", "count": 16384, "pool": 128000}
+    assert method["intra_weight"] == 0.75
+    assert (method["intra_margin"]["size"], method["inter_margin"]["size"]) == (0, -0.5)
+    assert build_views(recipe).plan["plain"] == (Resize(256), CenterCrop(224))
+    assert load("interclr_imagenet", ["method.inter_margin=0.3"]).model_dump()["method"]["inter_margin"] == {
+        "size": 0.3,
+        "measure": "cosine",
+    }
 
 
 def test_npid_tells_few_images_apart_on_imagenet_and_all_on_cifar():
@@ -565,7 +594,7 @@ def test_keys_leak_in_no_recipe_that_is_made_for_one_device(name):
     build_method(recipe, encoder, 10**6, notes.append)
     for_eight_gpus = recipe.backbone.statistics == "local"
     assert bool(notes) == for_eight_gpus, notes
-    named = ("moco_v1", "moco_v2", "ressl", "ascl", "mochi")
+    named = ("moco_v1", "moco_v2", "ressl", "ascl", "mochi", "interclr")
     assert for_eight_gpus == ("imagenet" in name and name.startswith(named))
 
 

@@ -221,6 +221,7 @@ def test_sections_follow_the_signatures(table, names):
         "ressl": (0.999, 0.999),
         "ascl": (0.99, 0.99),
         "mochi": (0.999, 0.999),
+        "interclr": (0.999, 0.999),
         "moco_v3": (0.99, 1.0),
         "dino": (0.996, 1.0),
         "relicv2": (0.996, 1.0),

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from lookalike.api.loop_steps import direction, log_shares, slow
+from lookalike.api.loops_of_clusters import interclr
 from lookalike.api.loops_of_crops import dino, relicv2, swav
 from lookalike.api.tiny import CLASSES
 from lookalike.functional import random
@@ -275,6 +276,7 @@ LOOPS: Mapping[str, Loop] = {
     "mochi": mochi,
     "pic": pic,
     "instance_classifier": instance_classifier,
+    "interclr": interclr,
 }
 
 

@@ -12,6 +12,7 @@ from lookalike.functional.schedules import Clock
 from lookalike.methods.method import Batch, Method, Progress
 from lookalike.modules import (
     Bank,
+    Clusters,
     InstanceClasses,
     NormedPrototypes,
     Prototypes,
@@ -63,12 +64,17 @@ def _part(name: str, parameter: inspect.Parameter, first: bool) -> nn.Module:
         bank = Bank(IMAGES, OUT)
         bank.fill([(torch.arange(IMAGES), Queue(IMAGES, OUT, seed=1).rows())])
         return bank
+    if parameter.annotation is Clusters:
+        clusters = Clusters(IMAGES, OUT, count=DIRECTIONS, smallest=2)
+        clusters.start(Queue(IMAGES, OUT, seed=1).rows(), random.generator("selftest", "clusters"))
+        return clusters
     if parameter.annotation is InstanceClasses:
         return InstanceClasses(KEYS, OUT, seed=1)
     if parameter.annotation in (Prototypes, NormedPrototypes):
         return parameter.annotation(DIRECTIONS, OUT)
     raise ValueError(
-        f"the self-test cannot make {parameter.name!r} of {name}: only networks, queues, banks, prototypes, classes"
+        f"the self-test cannot make {parameter.name!r} of {name}: only networks, queues, banks, prototypes, classes, "
+        "clusters"
     )
 
 

@@ -4,6 +4,7 @@ from lookalike.functional.classes import Classified, ClassTarget, class_contrast
 from lookalike.functional.contrast import Contrast, Target, contrast, relations, soft_contrast
 from lookalike.functional.hardest import hardest_classes
 from lookalike.functional.in_batch import in_batch_contrast, nt_xent
+from lookalike.functional.margin import Margin
 from lookalike.functional.negatives import debiased, decoupled
 from lookalike.functional.normalization import (
     ISC2021,
@@ -33,6 +34,7 @@ __all__ = [
     "ClassTarget",
     "Classified",
     "Contrast",
+    "Margin",
     "Normalization",
     "OperatingPoint",
     "Predictions",

@@ -20,7 +20,7 @@ float32, under autocast too. Options:
                     there, as the published code of SCE does: its share of the target is a little above mix
     mask (B, N)     keys that are no candidates for a row (false negatives); a row with no candidate but its
                     positive has a hard target, a row with none at all has loss 0
-    margin          subtracted from the positive's similarity, before the temperature
+    margin          on the positive's similarity, before the temperature (margin.py)
     reduction       "mean" over the global batch of `group`, or "none": own rows
     backend         see sweep.py
     sharded         rank r holds keys r, r + R ... (shards.py); an index counts over all of them
@@ -45,6 +45,7 @@ from torch import Tensor
 
 from lookalike.functional.collectives import Group, global_mean
 from lookalike.functional.known_gradient import known_gradient
+from lookalike.functional.margin import Margin
 from lookalike.functional.shards import rows_of_shards, sweep_shards
 from lookalike.functional.similarity import demand_temperature
 from lookalike.functional.sweep import Backend, Swept, merge, sweep
@@ -96,7 +97,7 @@ def soft_contrast(
     target: Target | None = None,
     beside: Swept | None = None,
     mask: Bool[Tensor, "B N"] | None = None,
-    margin: float = 0.0,
+    margin: Margin = Margin(),  # noqa: B008
     reduction: Reduction = "mean",
     backend: Backend = "auto",
     sharded: bool = False,
@@ -118,7 +119,7 @@ def soft_contrast(
             seen = _seen(t_BD, keys, mask, backend, sharded, group)
             target = _relations(t_BD, seen, 1 - mix, beside_zero=mask_positive == "official")
         target = _hard(u_BD) if target is None else target
-        solved = _solve(u_BD, student, own_BD, target, margin / temperature, positive_in_denominator)
+        solved = _solve(u_BD, student, own_BD, target, positive_in_denominator, margin, temperature)
         confidence_B = torch.sigmoid(-solved.gap) * (positive is not None)
     return _result(q_BD, solved, confidence_B, temperature, reduction, group)
 
@@ -161,7 +162,7 @@ def contrast(
         u_BD = _wide(q_BD) / temperature
         student = _seen(u_BD, keys, mask, backend, sharded, group)
         own_BD = (rows_of_shards(keys, index, group) if sharded else keys[index]).to(u_BD.dtype)
-        solved = _solve(u_BD, student, own_BD, _hard(u_BD), margin=0.0, column=False)  # it is among the keys
+        solved = _solve(u_BD, student, own_BD, _hard(u_BD), column=False)  # it is among the keys
         confidence_B = torch.exp(-solved.gap)
     return _result(q_BD, solved, confidence_B, temperature, reduction, group)
 
@@ -197,14 +198,25 @@ def _relations(t_BD: Tensor, seen: Swept, share: float, beside_zero: bool) -> Ta
     return Target(share_B.masked_fill(empty_B, 0.0), seen.mean, entropy_B.masked_fill(empty_B, 0.0))
 
 
-def _solve(u_BD: Tensor, student: Swept, own_BD: Tensor, target: Target, margin: float, column: bool) -> _Solved:
+def _solve(
+    u_BD: Tensor,
+    student: Swept,
+    own_BD: Tensor,
+    target: Target,
+    column: bool,
+    margin: Margin | None = None,
+    temperature: float = 1.0,
+) -> _Solved:
     """Loss and slope, arranged so that small losses keep their relative precision.
 
     With near and away = 1 - near the softmax's split between the positive and the keys,
     a - c = (m - k)((1 - share) away - share near) + share (m - r), for the positive k, the student's and the
     teacher's average keys m and r.
     """
-    positive_B = (u_BD * own_BD).sum(1) - margin
+    positive_B = (u_BD * own_BD).sum(1)
+    if margin is not None:
+        positive_B, steep_B = margin.logits(positive_B, temperature)
+        own_BD = steep_B[:, None] * own_BD
     gap_B = student.log_sum - positive_B
     if column:
         hard_B = torch.logaddexp(torch.zeros_like(gap_B), gap_B)

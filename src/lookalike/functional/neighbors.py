@@ -47,6 +47,17 @@ def nearest_keys(
     return best
 
 
+@torch.no_grad()
+def resembling(rows_BD: Float[Tensor, "B D"], keys_ND: Float[Tensor, "N D"], *, above: float) -> Bool[Tensor, "B N"]:
+    """Which keys have a product with the row that is above a number: a mask of likely false negatives.
+
+    >>> resembling(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0], [0.6, 0.8], [1.0, 0.0]]), above=0.5)
+    tensor([[False,  True,  True]])
+    """
+    with torch.autocast(rows_BD.device.type, enabled=False):
+        return rows_BD @ keys_ND.to(rows_BD.dtype).T > above
+
+
 def nearer(one: Nearest, other: Nearest, k: int) -> Nearest:
     """The k nearest of both, for the same queries."""
     similarity, rows = (torch.cat(pair, 1) for pair in zip(one, other, strict=True))

@@ -6,8 +6,8 @@ For a query q of sample i and a bank v of N rows, with K rows j drawn uniformly,
                     loss = - log P(i) / (P(i) + K/N) - sum over the drawn of log (K/N) / (P(j) + K/N)
     cross-entropy   loss = - log exp(q . v_i / t) / sum over i and the drawn of exp(q . v_j / t)
 
-A drawn row may be i's own, and come twice. Rows are taken as they are, gradient reaches q alone, and the drawn rows are
-gathered for a chunk of queries at a time.
+A drawn row may be i's own, and come twice; -1 stands for none. Rows are taken as they are, gradient reaches q alone,
+and the drawn rows are gathered for a chunk of queries at a time.
 b own queries, N rows of the bank, K drawn, D dimensions.
 """
 
@@ -22,6 +22,7 @@ from torch.nn.functional import logsigmoid, softplus
 
 from lookalike.functional.collectives import Group, global_mean
 from lookalike.functional.known_gradient import known_gradient
+from lookalike.functional.margin import Margin
 from lookalike.functional.similarity import demand_temperature
 
 Judge: TypeAlias = Callable[[Tensor], tuple[Tensor, Tensor]]  # logits of own and drawn rows -> losses, slopes
@@ -61,13 +62,23 @@ def drawn_contrast(
     drawn_bK: Int64[Tensor, "b K"],
     *,
     temperature: float,
+    margin: Margin = Margin(),  # noqa: B008
     group: Group = None,
 ) -> Float[Tensor, ""]:
     """The cross-entropy of the sample's own row among itself and the drawn ones; the mean over the batch of all ranks.
 
+    The margin is on the own row; a query for which no row is drawn has the loss 0.
     Raises ValueError for a temperature <= 0.
     """
-    return global_mean(_judged(q_bD, bank_ND, index_b, drawn_bK, temperature, _first), group)
+
+    def judge(logits_cK: Tensor) -> tuple[Tensor, Tensor]:
+        own_c, steep_c = margin.logits(logits_cK[:, 0], temperature)
+        log_p_cK = torch.cat([own_c[:, None], logits_cK[:, 1:]], 1).log_softmax(1)
+        slope_cK = log_p_cK.exp()
+        slope_cK[:, 0] = (slope_cK[:, 0] - 1) * steep_c
+        return -log_p_cK[:, 0], slope_cK
+
+    return global_mean(_judged(q_bD, bank_ND, index_b, drawn_bK, temperature, judge), group)
 
 
 @torch.no_grad()
@@ -87,14 +98,6 @@ def mean_exponential(
     return _judged(q_bD, bank_ND, index_b, drawn_bK, temperature, judge)
 
 
-def _first(logits_cK: Tensor) -> tuple[Tensor, Tensor]:
-    """Cross-entropy with the first of the logits."""
-    log_p_cK = logits_cK.log_softmax(1)
-    slope_cK = log_p_cK.exp()
-    slope_cK[:, 0] -= 1
-    return -log_p_cK[:, 0], slope_cK
-
-
 def _judged(
     q_bD: Tensor, bank_ND: Tensor, index_b: Tensor, drawn_bK: Tensor, temperature: float, judge: Judge
 ) -> Tensor:
@@ -107,7 +110,8 @@ def _judged(
         chunk = max(SCRATCH // (rows_bK.shape[1] * bank_ND.shape[1] * u_bD.element_size()), 1)
         for start in range(0, len(u_bD), chunk):
             part = slice(start, start + chunk)
-            v_cKD = bank_ND[rows_bK[part]].to(u_bD.dtype)
-            loss_b[part], slope_cK = judge(torch.einsum("ckd,cd->ck", v_cKD, u_bD[part]))
+            v_cKD = bank_ND[rows_bK[part].clamp_min(0)].to(u_bD.dtype)
+            logits_cK = torch.einsum("ckd,cd->ck", v_cKD, u_bD[part]).masked_fill_(rows_bK[part] < 0, -torch.inf)
+            loss_b[part], slope_cK = judge(logits_cK)
             slope_bD[part] = torch.einsum("ck,ckd->cd", slope_cK, v_cKD) / temperature
     return known_gradient(q_bD, loss_b, slope_bD)

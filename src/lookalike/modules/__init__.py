@@ -11,6 +11,7 @@ from lookalike.modules.batch_statistics import (
     synchronize_,
     with_batch_statistics,
 )
+from lookalike.modules.clusters import Clusters
 from lookalike.modules.heads import SHAPES, Shape, head, mlp
 from lookalike.modules.instance_classes import InstanceClasses
 from lookalike.modules.momentum import MomentumEncoder
@@ -24,6 +25,7 @@ __all__ = [
     "SHAPES",
     "Bank",
     "BatchNorm",
+    "Clusters",
     "Column",
     "Encoder",
     "InstanceClasses",

@@ -14,6 +14,7 @@ from lookalike.functional.schedules import Constant, Cosine, Ramp, Schedule, War
 from lookalike.methods.method import Method
 from lookalike.modules import (
     Bank,
+    Clusters,
     Encoder,
     InstanceClasses,
     MomentumEncoder,
@@ -27,7 +28,7 @@ from lookalike.modules import (
     head,
     with_batch_statistics,
 )
-from lookalike.recipes.parts import Classes, Follow, Head, LastLayer, Rise, Section
+from lookalike.recipes.parts import Classes, Follow, Handicap, Head, LastLayer, PseudoLabels, Rise, Sampling, Section
 from lookalike.recipes.schema import Backbone, Recipe, RecipeError
 from lookalike.recipes.tables import METHODS, VIEWS
 from lookalike.training.optimizers import Optimization, linear_scaled, sqrt_scaled
@@ -160,6 +161,12 @@ def build_part(value: Any, dim: int, annotation: Any, recipe: Recipe, images: in
         if recipe.optimizer.clip is not None:
             say("class weights move by themselves: optimizer.clip limits the gradients of the networks alone")
         return InstanceClasses(images, dim, seed=recipe.seed, **arguments(value))
+    if isinstance(value, Handicap | Sampling | PseudoLabels):
+        given = arguments(value) | ({"size": images, "dim": dim} if annotation is Clusters else {})
+        try:
+            return annotation(**given)
+        except ValueError as error:
+            raise RecipeError(f"method: {error}") from None
     if isinstance(value, Follow):
         return Constant(value.start) if value.start == value.end else Cosine(value.start, value.end)
     if isinstance(value, Rise):

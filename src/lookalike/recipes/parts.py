@@ -6,8 +6,10 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from torch import nn
 
+from lookalike.functional.margin import Margin, Measure
+from lookalike.functional.other_clusters import Sampler, SamplingRule
 from lookalike.functional.schedules import Clock, Ramp, Schedule
-from lookalike.modules import SHAPES, InstanceClasses, NormedPrototypes, Prototypes, Queue, Rows
+from lookalike.modules import SHAPES, Clusters, InstanceClasses, NormedPrototypes, Prototypes, Queue, Rows
 from lookalike.recipes.mistakes import nearest
 
 # above these a value is a slip of the finger, for which torch has no sentence
@@ -93,6 +95,44 @@ class Classes(Section):
     """Whether a step may be about some of the classes."""
 
 
+class Handicap(Section):
+    """A margin that the positive's similarity loses. One number stands for a cosine margin."""
+
+    size: float = Field(ge=-4, le=4)
+    """In units of the cosine, or in radians; below 0 less similarity will do."""
+    measure: Measure = "cosine"
+    """cosine: taken from the similarity; arc: added to the angle."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _cosine(cls, value: Any) -> Any:
+        return {"size": value} if isinstance(value, int | float | str) else value
+
+
+class Sampling(Section):
+    """Which images of other clusters are negatives."""
+
+    rule: SamplingRule = "semi_hard"
+    """hard: those most alike; semi_hard, semi_easy: drawn from a pool of those most or least alike; random."""
+    count: int | None = Field(default=16384, gt=0, le=MOST)
+    """Negatives of each query; null: an eighth of the pool."""
+    pool: int | None = Field(default=128000, gt=0, le=MOST)
+    """Images in the pool; null: a tenth of all."""
+
+
+class PseudoLabels(Section):
+    """Clusters of the images, whose numbers are labels."""
+
+    count: int | None = Field(default=10000, ge=2, le=MOST)
+    """How many; null: one for 128 images."""
+    smallest: int | None = Field(default=20, gt=0, le=MOST)
+    """Clusters of fewer images are dissolved; null: a sixth of the mean size."""
+    recenter: int = Field(default=10, gt=0, le=MOST)
+    """Steps between new centers."""
+    again: float | None = Field(default=None, gt=0, le=LARGEST)
+    """Offline labels, clustered again after so many epochs; null: online labels, which follow at every step."""
+
+
 # how a recipe writes the parts that a method's constructor takes, and which of its numbers have bounds everywhere
 PARTS: dict[Any, Any] = {
     nn.Module: Head,
@@ -105,6 +145,9 @@ PARTS: dict[Any, Any] = {
     InstanceClasses: Classes,
     Schedule: Follow,
     Ramp: Rise,
+    Margin: Handicap,
+    Sampler: Sampling,
+    Clusters: PseudoLabels,
     Sequence[str]: tuple[str, ...],
 }
 BOUNDS: dict[str, Any] = {
@@ -123,6 +166,8 @@ BOUNDS: dict[str, Any] = {
     "pairs": Field(ge=0),
     "with_query": Field(ge=0),
     "bank_momentum": Field(ge=0, le=1),
+    "mask_above": Field(ge=-1, le=1),
+    "intra_weight": Field(ge=0, le=1),
     "proximal": Field(ge=0),
     "size": Field(gt=0, le=4096),
     "local_size": Field(gt=0, le=4096),

@@ -2,11 +2,14 @@
 
 import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from functools import cache
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, create_model, model_validator
 
+from lookalike.functional.margin import Margin
+from lookalike.functional.other_clusters import Sampler
 from lookalike.functional.schedules import Constant, Cosine, Ramp
 from lookalike.modules import Bank
 from lookalike.recipes.mistakes import complaints, nearest, shown
@@ -219,5 +222,7 @@ def signature_section(kind: str, function: Callable) -> type[Section]:
             default = Follow(start=default(START), end=default(END))
         if isinstance(default, Ramp):
             default = Rise(start=default.start, end=default.end, epochs=default.epochs)
+        if isinstance(default, Margin | Sampler):
+            default = PARTS[parameter.annotation](**asdict(default))
         fields[parameter.name] = (annotation, ... if default is inspect.Parameter.empty else default)
     return create_model(kind, __base__=Section, **fields)

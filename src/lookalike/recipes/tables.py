@@ -9,6 +9,7 @@ from lookalike.methods.dcl import DCL
 from lookalike.methods.debiased import Debiased
 from lookalike.methods.dino import DINO
 from lookalike.methods.instance_classifier import InstanceClassifier
+from lookalike.methods.interclr import InterCLR
 from lookalike.methods.method import Method
 from lookalike.methods.mochi import MoCHi
 from lookalike.methods.moco import MoCo
@@ -48,6 +49,7 @@ METHODS: Mapping[str, type[Method]] = {
     "relicv2": ReLICv2,
     "pic": PIC,
     "instance_classifier": InstanceClassifier,
+    "interclr": InterCLR,
 }
 
 VIEWS: Mapping[str, Callable] = {
@@ -69,6 +71,8 @@ VIEWS: Mapping[str, Callable] = {
     "pic": plans.pic,
     "pic_multicrop": plans.pic_multicrop,
     "instance_classifier": plans.instance_classifier,
+    "interclr": plans.interclr,
+    "interclr_cifar": plans.interclr_cifar,
     "digits": plans.digits,
     "copy_edits": plans.copy_edits,
     "swav": multi_crop.swav,

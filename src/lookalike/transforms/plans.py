@@ -188,6 +188,16 @@ def instance_classifier(size: int = 224) -> dict[str, Chain]:
     return {"view/1": strong, "view/2": strong, "plain": eval_chain(size)}
 
 
+def interclr(size: int = 224) -> dict[str, Chain]:
+    """InterCLR (Xie et al., 2020; mmselfsup, imagenet_interclr-moco.py): MoCo v2's, and "plain" without chance."""
+    return {**moco_v2(size), "plain": eval_chain(size, round(size * 256 / 224))}
+
+
+def interclr_cifar(size: int = 32) -> dict[str, Chain]:
+    """InterCLR for small images, our choice: MoCo's on CIFAR-10, and "plain" without chance."""
+    return {**moco_cifar(size), "plain": eval_chain(size)}
+
+
 def digits(size: int = 32, low: float = 0.4) -> dict[str, Chain]:
     """Small gray signs that mean something else mirrored or turned: "view/1" and "view/2" alike. Our choice.
 
