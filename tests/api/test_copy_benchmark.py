@@ -48,6 +48,12 @@ def lines(folder: Path) -> list[dict]:
     return [json.loads(line) for line in (folder / "edits.jsonl").read_text().splitlines()]
 
 
+def strangers(folder: Path) -> set[str]:
+    """The photos of queries that match nothing."""
+    files = manifest(folder)["files"]
+    return {files[f"queries/{record['query']}.jpg"]["source"] for record in lines(folder) if record["kind"] != "copy"}
+
+
 def everything(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
@@ -68,14 +74,12 @@ def test_the_manifest_holds_the_hash_of_every_file(built) -> None:
 
 
 def test_no_photo_is_in_two_parts(built) -> None:
-    files, records = manifest(built)["files"], lines(built)
+    files = manifest(built)["files"]
     parts = {name: set() for name in ("training", "background", "references")}
     for name, file in files.items():
         if name.split("/")[0] in parts:
             parts[name.split("/")[0]].add(file["source"])
-    parts["strangers"] = {
-        files[f"queries/{record['query']}.jpg"]["source"] for record in records if record["kind"] != "copy"
-    }
+    parts["strangers"] = strangers(built)
     assert {name: len(found) for name, found in parts.items()} == {
         "training": 14,
         "background": 6,
@@ -95,6 +99,9 @@ def test_the_ground_truth_names_the_photo_a_copy_was_made_of(built) -> None:
     records = {record["query"]: record for record in lines(built)}
     for query, reference in rows[1:]:
         assert records[query]["reference"] == (reference or None)
+        taken = [FAMILIES[family].others for family in records[query]["families"]]
+        assert [len(names) for names in records[query]["others"]] == taken
+        assert {name for names in records[query]["others"] for name in names} <= strangers(built)
         assert bool(reference) == (records[query]["kind"] == "copy")
         if reference:
             sources = [files[name]["source"] for name in (f"queries/{query}.jpg", f"references/{reference}.jpg")]

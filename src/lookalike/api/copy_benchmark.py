@@ -174,10 +174,13 @@ class Draft:
         return _within(picture(self.source.read(number)), self.side)
 
     def drawn(self, query: Query) -> Image.Image:
-        return _within(edited(self.photo(query.photo), query.edits, self._other), self.side)
+        return _within(
+            edited(self.photo(query.photo), query.edits, lambda share: self.photo(self.other(share))), self.side
+        )
 
-    def _other(self, share: float) -> Image.Image:
-        return self.photo(self.strangers[int(share * len(self.strangers))])
+    def other(self, share: float) -> int:
+        """The photo that an edit puts beside, below or on another: a stranger."""
+        return self.strangers[int(share * len(self.strangers))]
 
     def _edited(self, kind: str, photos: Sequence[int]) -> Iterator[Query]:
         """`copies` queries of each photo."""
@@ -218,20 +221,21 @@ def _written(folder: Path, draft: Draft, tick: Callable[[], None]) -> dict[str, 
         write(name, _jpeg(draft.drawn(query)), draft.source.name(query.photo))
         reference = references.get(query.photo, "")
         truth.append(f"{Path(name).stem},{reference}")
-        lines.append(json.dumps({"query": Path(name).stem, "reference": reference or None, **_record(query)}))
+        lines.append(json.dumps({"query": Path(name).stem, "reference": reference or None, **_record(draft, query)}))
         tick()
     write(TRUTH, ("\n".join(truth) + "\n").encode(), "")
     write(EDITS, ("\n".join(lines) + "\n").encode(), "")
     return made
 
 
-def _record(query: Query) -> dict[str, Any]:
+def _record(draft: Draft, query: Query) -> dict[str, Any]:
     """What was done to a query, for a line of JSON."""
     return {
         "kind": query.kind,
         "families": [edit.family for edit in query.edits],
         "strengths": [edit.strength for edit in query.edits],
         "settings": [dict(edit.settings) for edit in query.edits],
+        "others": [[draft.source.name(draft.other(share)) for share in edit.others] for edit in query.edits],
     }
 
 

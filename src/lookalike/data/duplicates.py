@@ -19,7 +19,7 @@ from lookalike.data.images import Images
 ROWS = 16  # a hash compares each of 16 x 16 averages with its right neighbor
 BITS = ROWS * ROWS
 NEAR = 32  # differing bits of nearly equal pictures, at most: photos of other things differ in 45 and more. Our choice
-CHUNK = 1024  # rows of hashes compared at once
+CHUNK = 256  # rows of hashes compared at once
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from PIL import Image
@@ -94,10 +93,6 @@ class Edit:
     strength: int
     settings: Mapping[str, Value]
     others: tuple[float, ...] = field(default=())
-
-    def record(self) -> dict[str, Any]:
-        """For a line of JSON."""
-        return {"family": self.family, "strength": self.strength, "settings": dict(self.settings)}
 
 
 def uniforms(seed: int, count: int) -> list[float]:
