@@ -9,7 +9,8 @@ from lookalike.api.report.curves import MOST, curves, thinned
 from lookalike.api.report.marks import marks
 from lookalike.api.report.markup import Html, filled
 from lookalike.api.report.page import quoted
-from lookalike.api.report.scores import cards
+from lookalike.api.report.scores import Bar, Card, cards
+from lookalike.api.report.verdict import beaten
 from lookalike.api.symptoms import Finding
 
 
@@ -42,6 +43,25 @@ def test_a_loss_that_is_not_finite_leaves_a_gap() -> None:
     rows = [training(1), training(2, loss=None, nonfinite=["loss"]), training(3, loss=None), training(4, loss="3")]
     (loss,) = curves(rows)
     assert (loss.steps, loss.values) == ([1, 2], [3.0, None])
+
+
+def card(title: str, **values: float) -> Card:
+    return Card(title, tuple(Bar(who, value) for who, value in values.items()), ())
+
+
+@pytest.mark.parametrize(
+    ("shown", "end"),
+    [
+        ([], ""),
+        ([card("k-NN", trained=0.2)], ""),
+        ([card("k-NN", trained=0.5, raw=0.4, random=0.3)], ""),
+        ([card("k-NN", trained=0.5, raw=0.6, random=0.7)], ", no better than random (k-NN)"),
+        ([card("k-NN", trained=0.5, raw=0.5)], ", no better than raw (k-NN)"),
+        ([card("alone", trained=0.1), card("k-NN", trained=0.5, raw=0.4), card("other", trained=0.1, raw=0.4)], ""),
+    ],
+)
+def test_a_headline_ends_with_the_reference_that_is_as_good(shown, end) -> None:
+    assert beaten(shown) == end
 
 
 def test_curves_of_nothing() -> None:

@@ -71,6 +71,10 @@ def test_the_card_says_whether_it_was_worth_it_and_what_it_cost(own_run, labelle
     assert [line.partition(":")[0] for line in verdicts] == ["linear", "knn", "knn", "few 1 %", "few 10 %", "mAP"]
     assert any(re.fullmatch(r"it cost [\d.e-]+ hours of training", line) for line in lines)
     assert lines[-1].startswith("linear ")
+    (place,) = (number for number, line in enumerate(lines) if line.startswith("few (share=0.01, "))
+    assert [line.split()[0] for line in lines[place + 1 : place + 4]] == ["random", "raw", "trained"]
+    row = r"  trained +[\d.]+ %  95 %: [\d.]+ to [\d.]+ +spread=[\d.e-]+"
+    assert re.fullmatch(row, lines[place + 3].rstrip())  # in one line of 80 characters
     assert "penalty=" in lines[-1]
     (entry,) = json.loads((own_run / "evaluation.json").read_text())
     first, reference = entry["worth"][0], entry["worth"][0]["reference"]

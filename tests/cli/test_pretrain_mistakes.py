@@ -7,6 +7,7 @@ import pytest
 import torch
 from command import TINY, lookalike, mistake, write_images
 
+from lookalike.api.pretrain import chosen
 from lookalike.cli import shell
 
 
@@ -53,6 +54,22 @@ def test_one_image(tmp_path, recipe):
     assert text == "one image is not enough to learn what makes images alike: give at least 2, better thousands"
 
 
+@pytest.mark.parametrize(("count", "told"), [(3, True), (99, True), (100, False)])
+def test_images_that_are_too_few_to_learn_from_are_said(tmp_path, count, told):
+    write_images(tmp_path / "some", count)
+    _, _, notes = chosen(str(tmp_path / "some"), None, None, ())
+    warning = f"warning: {count} images are too few to learn what makes images alike: give hundreds, better thousands"
+    assert (warning in notes) == told
+    _, _, named = chosen(str(tmp_path / "some"), None, "simclr_small_smoke", ())
+    assert (warning in named) == told
+
+
+def test_what_is_wrong_is_said_before_anything_else(photos):
+    said = lookalike("pretrain", photos, *TINY, "--labels", "folders")
+    assert said.out == ""
+    assert len(said.err.splitlines()) == 1
+
+
 def test_fewer_images_than_a_batch(tmp_path):
     write_images(tmp_path / "ten", 10)
     text = mistake("pretrain", "ten", *TINY)
@@ -69,6 +86,10 @@ def test_no_images_are_named():
     [
         (("--method", "simclear"), "there is no method 'simclear'; the nearest is 'simclr'"),
         (("--recipe", "simclr_smal"), "there is no recipe 'simclr_smal'; the nearest is 'simclr_small'"),
+        (("--recipe", "nope"), "there is no recipe 'nope'; none is near, all: lookalike recipes"),
+        (("--method", "nope"), "there is no method 'nope'; see lookalike methods"),
+        ((*TINY, "method.kind=nope"), "there is no method 'nope'; give one of simclr, moco, byol"),
+        ((*TINY, "method.projector.shape=nope"), "there is no such head; give one of "),
         ((*TINY, "--backbone", "resnet81"), "unknown backbone 'resnet81': the nearest names are resnet18"),
         ((*TINY, "epoch=3"), "there is no key 'epoch'; the nearest is 'epochs'"),
         (
@@ -87,13 +108,15 @@ def test_a_name_that_does_not_exist(photos, words, nearest):
 @pytest.mark.parametrize(
     ("words", "remedy"),
     [
-        (("batch=many",), "batch = 'many' is not possible: input should be a valid integer"),
-        (("--batch", "1"), "batch = 1 is not possible: input should be greater than 1"),
-        (("--epochs", "0"), "epochs = 0.0 is not possible: input should be greater than 0"),
+        (("batch=many",), "batch = 'many' is not possible: give a whole number"),
+        (("--batch", "1"), "batch = 1 is not possible: give a number above 1"),
+        (("--epochs", "0"), "epochs = 0.0 is not possible: give a number above 0"),
         (("--epochs", "0.01"), "shorter than one step: train for more epochs"),
-        (("--epochs", "few"), "invalid value for '--epochs'"),
-        (("--channels", "2"), "data.channels = 2 is not possible: input should be 1 or 3"),
-        (("--max-bad", "2"), "data.max_bad = 2.0 is not possible: input should be less than or equal to 1"),
+        (("--epochs", "ten"), "--epochs is 'ten': give a number"),
+        (("--seed=1.5",), "--seed is '1.5': give a whole number"),
+        (("epochs=ten",), "epochs = 'ten' is not possible: give a number"),
+        (("--channels", "2"), "data.channels = 2 is not possible: give 1 or 3"),
+        (("--max-bad", "2"), "data.max_bad = 2.0 is not possible: give 1 or less"),
         (("epochs",), "'epochs' is not an override: write key=value, for example epochs=100"),
         (("accumulate=3",), "a batch of 16 cannot be cut into 3 equal parts"),
         (("runtime.device=tpu",), "runtime.device is 'tpu': it is auto, cpu, cuda or cuda:N"),
@@ -102,7 +125,7 @@ def test_a_name_that_does_not_exist(photos, words, nearest):
         (("--init", "none.safetensors"), "there is no weights file none.safetensors: check the path"),
         (("--labels", "folders"), "labels missing: 64 of 64 images lie in no class folder"),
         (("--labels", "none.csv"), "none.csv cannot be opened (No such file or directory)"),
-        (("views.size=5000",), "views.size = 5000 is not possible: input should be less than or equal to 4096"),
+        (("views.size=5000",), "views.size = 5000 is not possible: give 4096 or less"),
     ],
 )
 def test_a_value_that_cannot_be(photos, words, remedy):

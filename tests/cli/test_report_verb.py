@@ -14,7 +14,10 @@ from command import TINY, lookalike, mistake, write_images
 
 from lookalike.api import report
 from lookalike.api.folder import RunFolder
+from lookalike.api.report.collect import told
 from lookalike.api.report.curves import KNOWN
+from lookalike.api.report.scores import Bar, Card
+from lookalike.api.report.verdict import verdict
 from lookalike.api.report.writing import until_finished
 
 HOSTILE = "a'\"><script>alert(1)</script>&amp;<!--.png".replace("/", "_")
@@ -140,6 +143,16 @@ def test_hostile_names_and_values_are_text(own_run, tmp_path) -> None:
     for words in ("<u>probe</u>", '"><script>alert(3)</script>', "<i>'\"&", "</script><img src=x"):
         assert words in text
     assert any(given.get("alt") == HOSTILE for tag, given in page.elements if tag == "img")
+
+
+def test_the_headline_says_that_raw_pixels_are_better(own_run) -> None:
+    write_lines(own_run, lines_of(own_run))
+    seen = told(RunFolder(own_run), checked=False)
+    cards = [Card("k-NN, k = 20", (Bar("trained", 0.3), Bar("raw pixels", 0.4)), ())]
+    found = verdict(seen, [], cards, live=False)
+    assert (found.tone, found.headline) == ("wary", "Finished, no better than raw pixels (k-NN, k = 20)")
+    found = verdict(seen, [], [Card("k-NN", (Bar("trained", 0.5), Bar("raw pixels", 0.4)), ())], live=False)
+    assert (found.tone, found.headline) == ("good", "Finished, nothing wrong found")
 
 
 def test_unreadable_images_are_left_out_and_counted(finished, tmp_path) -> None:

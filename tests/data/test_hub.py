@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from opened import levels, sentence
 from tars import png
 
 from lookalike.data import Images, Rows, Unreadable, decode, labels, open_source
@@ -34,18 +35,6 @@ def made(count: int = 5, **columns: tuple[Any, list]) -> Any:
     features = {"image": IMAGE, **{name: feature for name, (feature, _) in columns.items()}}
     values |= {name: rows for name, (_, rows) in columns.items()}
     return datasets.Dataset.from_dict(values, features=datasets.Features(features))
-
-
-def levels(source: Images) -> list[int]:
-    return [int(source.read(i).float().mean()) for i in range(len(source))]
-
-
-def sentence(thing, **options) -> str:
-    with pytest.raises(ValueError) as caught:
-        open_source(thing, **options)
-    assert "\n" not in str(caught.value)
-    assert type(caught.value) is ValueError
-    return str(caught.value)
 
 
 def test_a_saved_folder_a_data_set_and_their_splits(tmp_path):

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from opened import names, sentence
 from PIL import Image
 
-from lookalike.data import Files, Folder, Images, Listing, Source, Unreadable, Wrapped, decode, open_source
+from lookalike.data import Files, Folder, Images, Listing, Unreadable, Wrapped, decode, open_source
 from lookalike.data.images import evenly
 
 
@@ -19,10 +20,6 @@ def draw(path: Path, value: int = 0, height: int = 4, width: int = 4) -> Path:
     kind = {".jpg": "JPEG", ".webp": "WEBP", ".gif": "GIF"}.get(path.suffix.lower(), "PNG")
     Image.new("L", (width, height), value).save(path, kind)
     return path
-
-
-def names(source: Source) -> list[str]:
-    return [source.name(i) for i in range(len(source))]
 
 
 def test_a_nested_folder_is_read_in_the_order_of_names(tmp_path):
@@ -134,14 +131,6 @@ def test_identity_follows_names_and_sizes_and_nothing_else(tmp_path):
     folder = Folder(tmp_path / "one")
     (tmp_path / "one/new.png").unlink()
     assert folder.identity() != first  # a missing file counts as missing
-
-
-def sentence(thing, **options) -> str:
-    with pytest.raises(ValueError) as caught:
-        open_source(thing, **options)
-    assert "\n" not in str(caught.value)
-    assert type(caught.value) is ValueError
-    return str(caught.value)
 
 
 def test_what_cannot_be_opened_is_said_in_a_sentence(tmp_path):

@@ -8,6 +8,7 @@ from pathlib import Path
 import fsspec
 import pytest
 import torch
+from opened import levels, names, sentence
 from server import Server, serving
 from tars import png, tar_bytes
 
@@ -32,22 +33,6 @@ def web() -> Iterator[Server]:
     pytest.importorskip("aiohttp", reason="http needs aiohttp: pip install 'lookalike[remote]'")
     with serving() as server:
         yield server
-
-
-def names(source: Images) -> list[str]:
-    return [source.name(i) for i in range(len(source))]
-
-
-def levels(source: Images) -> list[int]:
-    return [int(source.read(i).float().mean()) for i in range(len(source))]
-
-
-def sentence(thing, **options) -> str:
-    with pytest.raises(ValueError) as caught:
-        open_source(thing, **options)
-    assert "\n" not in str(caught.value)
-    assert type(caught.value) is ValueError
-    return str(caught.value)
 
 
 def quick(uri: str) -> Remote:

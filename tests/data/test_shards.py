@@ -9,27 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from opened import levels, names, sentence
 from tars import header, padded, png, tar_bytes, write_tar
 
 from lookalike.data import Files, Folder, Images, Shards, Unreadable, address, cached, decode, labels, open_source
 from lookalike.data.places import Local
 from lookalike.data.shard_index import indexed
-
-
-def names(source: Images) -> list[str]:
-    return [source.name(i) for i in range(len(source))]
-
-
-def levels(source: Images) -> list[int]:
-    return [int(source.read(i).float().mean()) for i in range(len(source))]
-
-
-def sentence(thing, **options) -> str:
-    with pytest.raises(ValueError) as caught:
-        open_source(thing, **options)
-    assert "\n" not in str(caught.value)
-    assert type(caught.value) is ValueError
-    return str(caught.value)
 
 
 @pytest.fixture

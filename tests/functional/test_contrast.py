@@ -30,15 +30,6 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    """The tensors here are tiny: a second thread only waits."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def rows(count: int, width: int, dtype: torch.dtype = F64) -> torch.Tensor:
     return unit(torch.randn(count, width, dtype=F64)).to(dtype)
 

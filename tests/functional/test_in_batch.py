@@ -12,15 +12,6 @@ from lookalike.functional.collectives import rank, world
 F64 = torch.float64
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    """The tensors here are tiny: a second thread only waits."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def rows(count: int, width: int, dtype: torch.dtype = F64) -> torch.Tensor:
     return torch.randn(count, width, dtype=F64).to(dtype)
 

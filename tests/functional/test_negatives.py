@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from functional.joined import demand_joined
-from lookalike.functional import debiased, decoupled, negatives, nt_xent
+from lookalike.functional import debiased, decoupled, in_batch, nt_xent
 from lookalike.functional.collectives import rank, world
 
 F64 = torch.float64
@@ -68,7 +68,7 @@ class TestDecoupled:
     @pytest.mark.parametrize("scratch", [1, 8 * 10 * 3, 2**24])  # one row, three rows, all rows at a time
     @pytest.mark.parametrize("settings", [{}, {"sigma": 0.5, "weight_gradient": True}])
     def test_finite_differences(self, settings, scratch, monkeypatch):
-        monkeypatch.setattr(negatives, "SCRATCH", scratch)
+        monkeypatch.setattr(in_batch, "SCRATCH", scratch)
         pair = rows().requires_grad_(), rows().requires_grad_()
         assert torch.autograd.gradcheck(lambda a, b: decoupled(a, b, temperature=0.3, **settings), pair)
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from lookalike.functional import byol_distance, soft_contrast, unit
+from lookalike.functional import Target, byol_distance, soft_contrast, unit
 from lookalike.functional.collectives import global_mean, rank, world
 from lookalike.functional.relabel import relabeled, relabeled_distance
 from methods.fixtures import KEY, MEMORY, QUERY, keyed
@@ -182,6 +182,25 @@ def test_few_keys(rule) -> None:
     p, k = keyed("q", 1), keyed("k", 1)
     one = relabeled_distance(p, k, temperature=0.05, neighbors=2, rule=rule).loss
     assert one.item() == pytest.approx(byol_distance(p, k).item(), abs=1e-12)
+
+
+@pytest.mark.parametrize("rule", ["soft", "hard", "adaptive"])
+@pytest.mark.parametrize("neighbors", [1, 4])
+def test_rows_with_unequal_numbers_of_keys(neighbors, rule) -> None:
+    """Each is what it is among its own keys alone; without a key only the positive is left."""
+    teacher, keys = keyed("k", 7), keyed("queue", 9)
+    mask = torch.arange(9) >= torch.tensor([9, 7, 5, 3, 2, 1, 0])[:, None]
+    found = relabeled(teacher, keys, temperature=0.1, neighbors=neighbors, rule=rule, mask=mask)
+    expected = []
+    for row, hidden in zip(teacher, mask, strict=True):
+        own = keys[~hidden]
+        y = slow(row, own, 0.1, neighbors, rule) if len(own) > 1 else [1.0]
+        if len(own) == 1:  # no confidence
+            y = [0.5, 0.5] if rule == "hard" else [1.0, 0.0]
+        expected.append(y + [0.0] * (10 - len(y)))
+    some = torch.tensor(expected, dtype=F64)[:, 1:].sum(1) > 0
+    assert_is(Target(*(part[some] for part in found)), [y for y, one in zip(expected, some, strict=True) if one], keys)
+    assert found.share[~some].tolist() == [0.0] * int((~some).sum())
 
 
 def test_no_gradient_reaches_the_targets() -> None:

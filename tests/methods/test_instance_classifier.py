@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from lookalike.functional.collectives import gather_rows, rank, world
 from lookalike.methods.instance_classifier import InstanceClassifier
 from lookalike.methods.pic import PIC
 from lookalike.modules import InstanceClasses
@@ -152,3 +154,106 @@ def test_forward_changes_nothing_and_only_an_update_moves_the_weights() -> None:
 def test_an_impossible_smoothing_is_a_sentence() -> None:
     with pytest.raises(ValueError, match=r"smoothing is 1\.0"):
         classifier(torch.randn(9, 4, dtype=F64), smoothing=1.0)
+
+
+def sampled(weights: Tensor, negatives: int, **settings) -> InstanceClassifier:
+    classes = InstanceClasses(*weights.shape, weight_decay=0.1, sampled=True).double()
+    classes.weights.write(torch.arange(len(weights)), weights)
+    return InstanceClassifier(identity(4), identity(4), classes, negatives=negatives, **settings)
+
+
+def stepped(method: InstanceClassifier, x: dict[str, Tensor], steps: int) -> list[float]:
+    """The losses of some steps on the same views, with an epoch's beginning in between; the weights move."""
+    losses = []
+    for step in range(8, 8 + steps):
+        method.before_update(progress(step))
+        found = method(batch(x, step))
+        method.after_update(progress(step, updated=True, rate=0.3), found.keep)
+        losses.append(found.loss.item())
+    return losses
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_all_classes_drawn_is_the_full_softmax(smoothing: float) -> None:
+    weights, x = torch.randn(9, 4, dtype=F64), views()
+    some = sampled(weights, 9, smoothing=smoothing, hardest=2)
+    full = classifier(weights, smoothing=smoothing, hardest=2)
+    for method in (some, full):
+        method.before_update(progress())
+    assert stepped(some, x, 5) == stepped(full, x, 5)
+    assert torch.equal(some.classes.weights.own, full.classes.weights.own)
+    assert torch.equal(some.hardest.own, full.hardest.own)
+
+
+def test_loss_with_drawn_classes_by_loops() -> None:
+    weights, x = torch.randn(30, 4, dtype=F64), views()
+    method = sampled(weights, 6, hardest=2)
+    method.before_update(progress(0))
+    drawn = torch.randperm(30, generator=progress(3).generator("classes"))[:6].tolist()
+    hardest = method.hardest.own[:3]
+    part = {0, 1, 2, *drawn, *hardest.flatten().tolist()}
+    assert len(part) < 15
+    total = 0.0
+    for rows in x.values():
+        for i, row in enumerate(rows):
+            cosine = [float(row @ w) / float(row.norm() * w.norm()) for w in weights]
+            log_sum = math.log(sum(math.exp(cosine[j] / 0.15) for j in part))
+            total += log_sum - 0.8 * cosine[i] / 0.15 - sum(0.1 * cosine[j] / 0.15 for j in hardest[i].tolist())
+    assert method(batch(x, 3)).loss.item() == pytest.approx(total / 6, abs=1e-12)
+
+
+def test_other_classes_are_drawn_in_other_steps() -> None:
+    method, none = sampled(torch.randn(30, 4, dtype=F64), 6), torch.zeros(0, 5, dtype=torch.int64)
+    first, again, later = (method.among(progress(step), none).tolist() for step in (0, 0, 1))
+    assert first == again != later
+    assert len(set(first)) == 6
+
+
+def test_the_hardest_are_those_of_the_weights_by_now() -> None:
+    """Classes that took no part for some steps have moved by momentum and decay, and only then turned."""
+    method, x = sampled(torch.randn(30, 4, dtype=F64), 1, hardest=2), views()
+    method.classes.velocity.own.normal_()
+    method.before_update(progress(0))
+    stepped(method, x, 2)  # no epoch begins
+    matrix = method.classes.skipped.own.clone()
+    by_now = matrix[:, :1, 0] * method.classes.weights.own + matrix[:, :1, 1] * method.classes.velocity.own
+    assert not torch.equal(by_now, method.classes.weights.own)
+    method.before_update(progress(10))
+    torch.testing.assert_close(method.classes.weights.own, by_now, rtol=1e-12, atol=1e-12)
+    cosine = normalize(by_now, dim=1) @ normalize(by_now, dim=1).T
+    assert torch.equal(method.hardest.own, cosine.fill_diagonal_(-2).topk(2, dim=1).indices)
+
+
+def test_drawn_classes_need_weights_that_keep_account() -> None:
+    with pytest.raises(ValueError, match=r"^6 classes are to be drawn.*: build them with sampled=True"):
+        classifier(torch.randn(9, 4, dtype=F64), negatives=6)
+
+
+def on_a_rank(weights: Tensor, x: dict[str, Tensor]) -> tuple[list[float], Tensor]:
+    """Losses of three steps, and all weights."""
+    torch.manual_seed(0)
+    method, own = sampled(weights, 6, hardest=2), slice(rank(), None, world())
+    losses = []
+    for step in range(3):
+        method.before_update(progress(step))
+        whole = batch(x, step)
+        mine = replace(
+            whole,
+            views={view: rows[own] for view, rows in x.items()},
+            index=whole.index[own],
+            position=whole.position[own],
+        )
+        found = method(mine)
+        kept = {name: gather_rows(rows) for name, rows in found.keep.items()}
+        method.after_update(progress(step, updated=True, rate=0.3), kept)
+        losses.append(found.loss.item())
+    method.classes.catch_up()
+    return losses, gather_rows(method.classes.weights.own)
+
+
+def test_drawn_classes_on_two_processes(gloo) -> None:
+    weights, x = torch.randn(30, 4, dtype=F64), views(4)
+    losses, moved = on_a_rank(weights, x)
+    for found, there in gloo.run(2, on_a_rank, weights, x):
+        assert found == pytest.approx(losses, abs=1e-12)
+        torch.testing.assert_close(there, moved, rtol=1e-12, atol=1e-12)

@@ -102,8 +102,7 @@ def some_rows() -> list[Tensor]:
 def test_skipped_updates_are_made_up_for_exactly(remember):
     rows = some_rows()
     found = trained(classes(sampled=True, remember=remember), rows)
-    everything = torch.arange(SIZE)
-    found._catch_up(everything)
+    found.catch_up()
     weights, velocity = torch_sgd(rows)
     torch.testing.assert_close(found.weights.own, weights, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(found.velocity.own, velocity, rtol=1e-12, atol=1e-12)
@@ -116,7 +115,7 @@ def test_skipped_updates_in_closed_form():
     module.velocity.own.fill_(1.0)
     for _ in range(3):
         module._note_skipped(0.1, torch.zeros(0, dtype=torch.int64))
-    module._catch_up(torch.tensor([0]))
+    module.catch_up()
     assert module.weights.own.item() == pytest.approx(0.750836709, abs=1e-9)
     assert module.velocity.own.item() == pytest.approx(0.753542910, abs=1e-9)
 

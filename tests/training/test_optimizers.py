@@ -21,15 +21,6 @@ from lookalike.training.optimizers import (
 )
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """The tensors here are tiny: more threads only wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 class Small(Method):
     """A body with BatchNorm, a head, and a temperature; `special` is what groups() says."""
 

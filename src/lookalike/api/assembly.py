@@ -85,7 +85,6 @@ def settle(job: Job, device: torch.device, line: Line) -> Recipe:
     torch.set_num_threads(threads)
     size = view_size(recipe)
     encoder = build_encoder(recipe.backbone, channels=recipe.data.channels, size=size, seed=recipe.seed)
-    _demand_possible(job)
     rows = min(TRIAL_PIXELS // size**2, recipe.batch // recipe.accumulate // world())
     rows = max(8, rows)
     views = len(build_views(recipe).plan)
@@ -110,8 +109,8 @@ def settle(job: Job, device: torch.device, line: Line) -> Recipe:
     return with_values(recipe, {"runtime": chosen})
 
 
-def _demand_possible(job: Job) -> None:
-    """Raises what `assemble` would, before minutes are spent on the trial, on an encoder that nobody else uses."""
+def demand_possible(job: Job) -> None:
+    """Raises what `assemble` would, before anything is said or timed, on an encoder that nobody else uses."""
     recipe = job.recipe
     encoder = build_encoder(recipe.backbone, channels=recipe.data.channels, size=view_size(recipe), seed=recipe.seed)
     method = build_method(recipe, encoder, len(job.source), lambda note: None)

@@ -21,7 +21,7 @@ from lookalike.api.targets import TARGETS, Artifact, Subject
 from lookalike.data import open_source
 from lookalike.functional import random
 from lookalike.modules import Encoder
-from lookalike.recipes import nearest, view_size
+from lookalike.recipes import suggested, view_size
 from lookalike.training.files import explained, need, remove, write_atomic
 
 IMAGES = 16  # on which the features of file and run are compared
@@ -130,8 +130,8 @@ def contents(
 
 def _demand_known(to: str, pixels: str, push: str | None) -> None:
     if to not in TARGETS:
-        near = nearest(to, TARGETS)
-        raise ValueError(f"there is no export to {to!r}; the nearest is {near!r}, all: {', '.join(TARGETS)}")
+        near = suggested(to, TARGETS, otherwise="none is near")
+        raise ValueError(f"there is no export to {to!r}; {near}, all: {', '.join(TARGETS)}")
     if pixels not in PIXELS:
         raise ValueError(f"there are no pixels {pixels!r}: give uint8, or float in [0, 1]")
     if push is not None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from lookalike.api.assembly import Job, assemble, median_side, settle
+from lookalike.api.assembly import Job, assemble, demand_possible, median_side, settle
 from lookalike.api.closing import close
 from lookalike.api.folder import RunFolder, differences, facts, new_folder
 from lookalike.api.run import Run
@@ -22,6 +22,8 @@ from lookalike.recipes import Recipe, choose, load, method_name
 from lookalike.training.loop import Stopped, train
 from lookalike.training.processes import pick, processes, spread_text
 from lookalike.training.progress import Line
+
+FEW = 100  # images; below, a run shows no more than that it runs: our choice
 
 
 def pretrain(
@@ -59,10 +61,10 @@ def pretrain(
         agree(True)  # nobody writes before all have looked
         job = Job(folder=folder, recipe=settled, source=source, init=init, label_spec=label_spec)
         with _line(folder, quiet) as line, _nothing_left(folder):
+            demand_possible(job)
             for note in (*notes, f"{len(source):,} images, run folder {path}", *_left_out(source)):
                 line.say(note)
-            whole = settle(job, device, line) if rank() == 0 else settled
-            _write(job, whole, data)
+            _write(job, settle(job, device, line) if rank() == 0 else settled, data)
             return _trained(job, folder.recipe(), device, line)
 
 
@@ -116,7 +118,8 @@ def chosen(
             raise ValueError(
                 f"the recipe {recipe} is for {method_name(settled)}, not {method}: leave one of the two out"
             )
-        return settled, _several(opened(data, settled.data, _line(None, quiet)), least), [f"recipe {recipe}"]
+        source = _several(opened(data, settled.data, _line(None, quiet)), least)
+        return settled, source, [f"recipe {recipe}", *_few(source)]
     source = _several(opened_early(data, overrides, _line(None, quiet)), least)
     device = next((o.partition("=")[2] for o in overrides if o.startswith("runtime.device=")), "auto")
     choice = choose(
@@ -125,7 +128,7 @@ def chosen(
     settled = load(choice.recipe, (*choice.overrides, *overrides))
     if settled.data.channels != source.channels:
         source = opened(data, settled.data, _line(None, quiet))
-    return settled, source, [f"recipe {choice.recipe}: {reason}" for reason in choice.reasons]
+    return settled, source, [*(f"recipe {choice.recipe}: {reason}" for reason in choice.reasons), *_few(source)]
 
 
 def _write(job: Job, recipe: Recipe, data: Any) -> None:
@@ -147,6 +150,15 @@ def _left_out(source: Images) -> list[str]:
     ignored = source.ignored if isinstance(source, Folder) else None
     kinds = ", ".join(f"{count:,} {kind}" for kind, count in ignored.most_common(5)) if ignored else ""
     return [f"other files are left out: {kinds}"] if kinds else []
+
+
+def _few(source: Images) -> list[str]:
+    """A warning where training runs, and its encoder will be worth nothing."""
+    if len(source) >= FEW:
+        return []
+    return [
+        f"warning: {len(source)} images are too few to learn what makes images alike: give hundreds, better thousands"
+    ]
 
 
 def _several(source: Images, least: int) -> Images:

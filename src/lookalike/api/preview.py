@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from lookalike.api.assembly import Job, assemble, settle
+from lookalike.api.assembly import Job, assemble, demand_possible, settle
 from lookalike.api.pretrain import chosen
 from lookalike.recipes import Recipe, dump
 from lookalike.training.loop import Stopped, train
@@ -53,6 +53,7 @@ def dry_run(
 
 def rehearse(job: Job, device: torch.device, stop: Callable[[], bool]) -> Recipe:
     """Trains a job without a folder until `stop`, and returns its settled recipe."""
+    demand_possible(job)
     with Line(quiet=True) as line:
         whole = settle(job, device, line)
         with suppress(Stopped):

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich import box
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from lookalike.cli.copies_tables import show_copies
 
 if TYPE_CHECKING:
     from lookalike.api import Report
+    from lookalike.evaluation import Score
 
 RunPath = Annotated[str, typer.Argument(metavar="RUN", help="The folder that pretrain made")]
 Labelled = Annotated[
@@ -79,25 +79,28 @@ def evaluate(
 
 
 def show(report: "Report") -> None:
-    """The scores as a table, the trained encoder's last."""
+    """For each protocol a line with its settings, and below it what was scored, the trained encoder last."""
     from lookalike.evaluation import brief
 
-    table = Table("encoder", "probe", "value", "95 % interval", "found", box=box.SIMPLE, pad_edge=False)
-    for name in sorted(report.scores, key=lambda name: name == "trained"):
-        for score in report.scores[name]:
+    order, console = sorted(report.scores, key=lambda name: name == "trained"), Console(highlight=False)
+    for first in report.scores["trained"]:
+        settings = ", ".join(f"{key}={brief(value)}" for key, value in first.protocol.settings.items())
+        console.print(f"\n{first.name} ({settings})")
+        columns = (Column(no_wrap=True), Column(no_wrap=True, justify="right"), Column(no_wrap=True), Column())
+        table = Table(*columns, box=None, show_header=False, pad_edge=False, padding=(0, 1))
+        under = [(name, score) for name in order for score in report.scores[name] if _alike(score, first)]
+        for name, score in under:
             low, high = score.interval or (score.value, score.value)
-            settings, found = (
-                ", ".join(f"{key}={brief(value)}" for key, value in values.items())
-                for values in (score.protocol.settings, score.found)
-            )
-            table.add_row(
-                name,
-                f"{score.name} ({settings})",
-                f"{100 * score.value:.1f} %",
-                f"{100 * low:.1f} to {100 * high:.1f}",
-                found,
-            )
-    Console(highlight=False).print(table)
+            found = ", ".join(f"{key}={brief(value)}" for key, value in score.found.items())
+            interval = f"95 %: {100 * low:.1f} to {100 * high:.1f}"
+            table.add_row(f"  {name}", f"{100 * score.value:.1f} %", interval, found)
+        console.print(table)
+    console.print()
+
+
+def _alike(one: "Score", other: "Score") -> bool:
+    """Whether both stand under one protocol; pixels are not fine-tuned, for example."""
+    return (one.name, one.protocol.settings) == (other.name, other.protocol.settings)
 
 
 def keep(run: Path, data: str, report: "Report") -> None:

@@ -1,6 +1,7 @@
 """The command `lookalike`: finds the verb, and turns what goes wrong into one sentence and an exit code."""
 
 import os
+import re
 import signal
 import sys
 import traceback
@@ -41,6 +42,7 @@ VERBS: dict[str, Callable[..., None]] = {
 MISTAKE, INTERRUPTED = 2, 128 + signal.SIGINT
 ABOUT = "Learn, without labels, what makes images alike. See it work: lookalike demo"
 DEBUG = "--debug"
+NO_NUMBER = re.compile(r"'(--[\w-]+)':.* valid (float|number|integer|int)\b", re.DOTALL)  # as versions of typer say it
 (Misuse, *_) = typer.BadParameter.__bases__  # click's UsageError; some versions of typer hold a click of their own
 LOWER = (
     "out of memory: lower batch, raise accumulate (batch=128 accumulate=2 holds 64 images at once), "
@@ -79,9 +81,12 @@ def called(words: list[str]) -> int:
     """Calls the verb. Raises what the verb raises, and ValueError for an unknown one."""
     verb = next((word for word in words if not word.startswith("-")), None)
     if verb is not None and verb not in VERBS:
-        near = get_close_matches(verb.lower(), VERBS, n=1, cutoff=0)[0]
-        raise ValueError(f"there is no verb {verb!r}; the nearest is {near!r}, all: lookalike --help")
-    code = get_command(application())(args=words, prog_name="lookalike", standalone_mode=False)
+        near = "".join(f"the nearest is {other!r}, " for other in get_close_matches(verb.lower(), VERBS, n=1))
+        raise ValueError(f"there is no verb {verb!r}; {near}all: lookalike --help")
+    try:
+        code = get_command(application())(args=words, prog_name="lookalike", standalone_mode=False)
+    except Exception as error:
+        raise (isinstance(error, Misuse) and _no_number(error, words)) or error from None
     return code if isinstance(code, int) else 0  # an int: of typer.Exit
 
 
@@ -133,6 +138,17 @@ def _of_training(error: Exception) -> tuple[int | None, str]:
     if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
         return MISTAKE, LOWER
     return None, ""
+
+
+def _no_number(error: Any, words: Sequence[str]) -> ValueError | None:
+    """A sentence for an option of which the value is no number; None where something else is wrong."""
+    found = NO_NUMBER.search(error.format_message())
+    if found is None:
+        return None
+    option, kind = found.groups()
+    joined = [word.removeprefix(f"{option}=") for word in words if word.startswith(f"{option}=")]
+    value = joined[-1] if joined else words[words.index(option) + 1]
+    return ValueError(f"{option} is {value!r}: give a {'whole ' * kind.startswith('int')}number")
 
 
 def _of_usage(error: Any) -> str:

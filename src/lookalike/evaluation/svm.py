@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 COSTS = tuple(10.0 ** (exponent / 2) for exponent in range(-6, 5))  # 1e-3 to 100; our choice
-FOLDS = 3  # our choice
+COST_FOLDS = 3  # among which a cost is chosen; our choice
 POSITIVES = 2.0  # their weight: wvangansbeke/Revisiting-Contrastive-SSL
 STEPS = 2000  # of the solver
 Measure = Literal["11 points", "area"]
@@ -56,14 +56,14 @@ def svm(
 
     measure: "11 points" is VOC2007's, "area" that of later years. Of equal costs the smaller; with one nothing is
     chosen. `on_progress` hears the number of classes done. Raises ValueError for other targets, a class without a
-    positive and a negative to test or FOLDS of each to train, and where scikit-learn is missing.
+    positive and a negative to test or COST_FOLDS of each to train, and where scikit-learn is missing.
     """
     solver = _solver()
     train_ND, test_MD = (normalize(rows.double(), dim=1).numpy(force=True) for rows in (train_rows, test_rows))
     chosen, precision = [], []
     for label in range(train_targets.shape[1]):
         train, test = train_targets[:, label].cpu(), test_targets[:, label].cpu()
-        _demand_both(train, test, label, FOLDS if len(costs) > 1 else 1)
+        _demand_both(train, test, label, COST_FOLDS if len(costs) > 1 else 1)
         counted = (train >= 0).numpy()
         x, y = train_ND[counted], train[train >= 0]
         cost = _chosen(solver, x, y, costs, measure, seed) if len(costs) > 1 else costs[0]
@@ -102,7 +102,7 @@ def _chosen(solver: Any, x: Any, y: Tensor, costs: Sequence[float], measure: Mea
     """The cost with the best mean average precision over folds that hold as many positives each."""
     from sklearn.model_selection import StratifiedKFold
 
-    folds = list(StratifiedKFold(FOLDS, shuffle=True, random_state=seed).split(x, y.numpy()))
+    folds = list(StratifiedKFold(COST_FOLDS, shuffle=True, random_state=seed).split(x, y.numpy()))
     best, chosen = -1.0, costs[0]
     for cost in costs:
         total = 0.0

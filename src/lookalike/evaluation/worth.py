@@ -13,7 +13,7 @@ from torch import Tensor
 from lookalike.evaluation.score import Score
 from lookalike.functional import random
 
-DRAWS = 1000  # of the bootstrap
+RESAMPLES = 1000  # of the bootstrap
 CONFIDENCE = 0.95
 
 
@@ -73,7 +73,7 @@ def worth(trained: Score, references: Mapping[str, Score], *, seed: int = 0) -> 
 
 
 def paired(
-    a_M: Float64[Tensor, "M"], b_M: Float64[Tensor, "..."], *, seed: int = 0, draws: int = DRAWS
+    a_M: Float64[Tensor, "M"], b_M: Float64[Tensor, "..."], *, seed: int = 0, draws: int = RESAMPLES
 ) -> tuple[float, float]:
     """The 95 % percentile interval of the mean of a - b, over `draws` bootstrap samples of the M test images.
 

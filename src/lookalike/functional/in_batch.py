@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from lookalike.functional.chunks import chunks
 from lookalike.functional.collectives import Group, gather_rows, mean_of_sum, rank, world
 from lookalike.functional.similarity import demand_temperature, unit
 
@@ -105,9 +106,7 @@ class _Summed(torch.autograd.Function):
     def forward(ctx, q_bD, keys_ND, pulls, temperature):
         total, dq_bD = q_bD.new_zeros(()), torch.empty_like(q_bD)
         dkeys_ND = torch.zeros_like(keys_ND) if ctx.needs_input_grad[1] else None
-        chunk = max(SCRATCH // (len(keys_ND) * keys_ND.element_size()), 1)
-        for start in range(0, len(q_bD), chunk):
-            rows = slice(start, start + chunk)
+        for rows in chunks(len(q_bD), bytes_of_a_row=len(keys_ND) * keys_ND.element_size(), scratch=SCRATCH):
             loss_c, pull_cN = pulls(q_bD[rows] / temperature, keys_ND, rows)
             total += loss_c.sum()
             torch.mm(pull_cN, keys_ND, out=dq_bD[rows])

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from lookalike.functional.chunks import chunks
 from lookalike.functional.neighbors import nearest_keys
 from lookalike.functional.similarity import demand_temperature, unit
 from lookalike.functional.sweep import Swept
@@ -43,9 +44,8 @@ def mixed_negatives(
         near = nearest_keys(q_BD, keys_ND, min(hardest, len(keys_ND)), mask=mask)
         count_B1 = near.similarity.isfinite().sum(1, keepdim=True)
         seen = Swept(q_BD.new_empty(len(q_BD)), torch.empty_like(q_BD))
-        chunk = max(SCRATCH // max(chances_BS3.shape[1] * q_BD.shape[1] * q_BD.element_size(), 1), 1)
-        for start in range(0, len(q_BD), chunk):
-            part = slice(start, start + chunk)
+        mixed = chances_BS3.shape[1] * q_BD.shape[1] * q_BD.element_size()
+        for part in chunks(len(q_BD), bytes_of_a_row=mixed, scratch=SCRATCH):
             h_cSD = mixes(q_BD[part], keys_ND, near.rows[part], count_B1[part], chances_BS3[part], pairs)
             logits_cS = torch.einsum("cd,csd->cs", q_BD[part] / temperature, h_cSD)
             seen.log_sum[part] = logits_cS.logsumexp(1)

@@ -6,32 +6,25 @@ images. What a loss needs of the negatives is the log of their sum,
     s = z . z' / t of the positive          n = log sum over the negatives of exp(z . z_j / t)
     NT-Xent    log(exp(s) + exp(n)) - s     decoupled  n - s     debiased  log(exp(s) + corrected exp(n)) - s
 
-The logits exist for a chunk of rows at a time, in forward and again in backward.
+The logits exist for a chunk of rows at a time (in_batch.py).
 b own rows, B rows of the global batch, N = 2B views, D dimensions.
 """
 
 import math
-from typing import Literal, NamedTuple, TypeAlias, get_args
+from collections.abc import Callable
+from typing import Literal, TypeAlias, get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from lookalike.functional.collectives import Group, gather_rows, global_mean
-from lookalike.functional.in_batch import positions
-from lookalike.functional.similarity import demand_temperature, unit
+from lookalike.functional.collectives import Group, gather_rows, global_mean, mean_of_sum
+from lookalike.functional.in_batch import positions, summed
+from lookalike.functional.similarity import unit
 
 WayReduction: TypeAlias = Literal["mean", "sum"]
-SCRATCH = 2**24  # bytes of one chunk of logits
-
-
-class Views(NamedTuple):
-    """Of own views, view 1 then view 2: the positive's logit, the log-sum of the negatives, how many these are."""
-
-    positive: Float[Tensor, "two_b"]
-    negatives: Float[Tensor, "two_b"]
-    others: int
+# s and n of each row, how many negatives -> losses, slopes by s and by n
+Judge: TypeAlias = Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor, Tensor]]
 
 
 def decoupled(
@@ -58,13 +51,13 @@ def decoupled(
     """
     if reduction not in get_args(WayReduction):
         raise ValueError(f"reduction is {reduction!r}: give one of {get_args(WayReduction)}")
-    views = _views(z1_bD, z2_bD, temperature, group)
-    pull = views.positive
+    if sigma is not None and not sigma > 0:
+        raise ValueError(f"sigma is {sigma}: give a number above 0, or None for no weights")
+    negatives = _judged(z1_bD, z2_bD, temperature, _log_sum, group)
+    pull_b = (unit(z1_bD) * unit(z2_bD)).sum(1) / temperature
     if sigma is not None:
-        if not sigma > 0:
-            raise ValueError(f"sigma is {sigma}: give a number above 0, or None for no weights")
-        pull = pull * _weights(pull * (temperature / sigma), weight_gradient, group)
-    return global_mean(views.negatives - pull, group) * (2 if reduction == "sum" else 1)
+        pull_b = pull_b * _weights(pull_b * (temperature / sigma), weight_gradient, group)
+    return (negatives - global_mean(pull_b, group)) * (2 if reduction == "sum" else 1)
 
 
 def debiased(
@@ -83,68 +76,55 @@ def debiased(
     """
     if not 0 <= prior < 1:
         raise ValueError(f"the prior is {prior}: give the share of false negatives, from 0 to below 1")
-    positive, negatives, count = _views(z1_bD, z2_bD, temperature, group)
-    rest = 1 - prior * count * (positive - negatives).clamp(max=60).exp()  # beyond e^60 nothing is left either way
-    least = torch.finfo(rest.dtype).tiny
-    share = negatives + rest.clamp(min=least).log() - math.log1p(-prior)
-    floor = math.log(count) - 1 / temperature
-    share = share.masked_fill(rest <= least, floor).clamp(min=floor)
-    gap = share - positive
-    return global_mean(torch.logaddexp(gap, torch.zeros_like(gap)), group)
+
+    def judge(positive_c: Tensor, negatives_c: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+        rest_c = 1 - prior * count * (positive_c - negatives_c).clamp(max=60).exp()  # above nothing is left
+        left_c = rest_c.clamp(min=torch.finfo(rest_c.dtype).tiny)
+        floor = math.log(count) - 1 / temperature
+        share_c = negatives_c + left_c.log() - math.log1p(-prior)
+        held_c = (share_c < floor) | (rest_c < left_c)
+        gap_c = share_c.masked_fill(held_c, floor) - positive_c
+        away_c = gap_c.sigmoid()
+        slope_c = away_c / left_c  # with r = rest: d gap/dn = 1 / r, d gap/ds = -1 / r; on the floor 0 and -1
+        return (
+            torch.logaddexp(gap_c, torch.zeros_like(gap_c)),
+            -torch.where(held_c, away_c, slope_c),
+            slope_c.masked_fill(held_c, 0.0),
+        )
+
+    return _judged(z1_bD, z2_bD, temperature, judge, group)
 
 
-def _views(z1_bD: Tensor, z2_bD: Tensor, temperature: float, group: Group) -> Views:
-    demand_temperature(temperature)
-    wide = torch.float64 if z1_bD.dtype == torch.float64 else torch.float32
-    with torch.autocast(z1_bD.device.type, enabled=False):
-        z1_bD, z2_bD = unit(z1_bD.to(wide)), unit(z2_bD.to(wide))
-        z_ND = torch.cat([gather_rows(z1_bD, group), gather_rows(z2_bD, group)])  # all of view 1, all of view 2
-        images = len(z_ND) // 2
-        if images < 2:
-            raise ValueError("a single image has no negatives: use a larger batch")
-        own_b = positions(z1_bD, group)
-        positive_b = (z1_bD * z2_bD).sum(1) / temperature
-        negatives = _LogSum.apply(torch.cat([z1_bD, z2_bD]), z_ND, own_b.repeat(2), temperature)
-    return Views(positive_b.repeat(2), negatives, 2 * images - 2)
+def _log_sum(positive_c: Tensor, negatives_c: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """n itself: the positive's part needs no sweep."""
+    return negatives_c, torch.zeros_like(positive_c), torch.ones_like(negatives_c)
 
 
-def _weights(logits: Tensor, gradient: bool, group: Group) -> Tensor:
-    """2 - B softmax of each image's logit over the images of the global batch, for own views."""
-    own_b = logits.chunk(2)[0] if gradient else logits.chunk(2)[0].detach()
+def _judged(z1_bD: Tensor, z2_bD: Tensor, temperature: float, judge: Judge, group: Group) -> Tensor:
+    """The mean over all views of what `judge` makes of the positive's logit and the log-sum of the negatives."""
+    z1_bD, z2_bD = unit(z1_bD), unit(z2_bD)
+    z_ND = torch.cat([gather_rows(z1_bD, group), gather_rows(z2_bD, group)])  # all of view 1, all of view 2
+    if len(z_ND) < 4:
+        raise ValueError("a single image has no negatives: use a larger batch")
+    own_b = positions(z1_bD, group)
+    both_n2 = torch.stack([own_b.repeat(2), own_b.repeat(2) + len(z_ND) // 2], 1)
+    partner_n1 = torch.cat([both_n2[: len(own_b), 1:], both_n2[len(own_b) :, :1]])
+
+    def pulls(u_cD: Tensor, keys_ND: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
+        logits_cN = u_cD @ keys_ND.T
+        positive_c1 = logits_cN.gather(1, partner_n1[rows])
+        logits_cN.scatter_(1, both_n2[rows], -torch.inf)
+        negatives_c1 = logits_cN.logsumexp(1, keepdim=True)
+        loss_c, by_positive_c, by_negatives_c = judge(positive_c1[:, 0], negatives_c1[:, 0], len(keys_ND) - 2)
+        pull_cN = logits_cN.sub_(negatives_c1).exp_().mul_(by_negatives_c[:, None])
+        return loss_c, pull_cN.scatter_(1, partner_n1[rows], by_positive_c[:, None])
+
+    total = summed(torch.cat([z1_bD, z2_bD]), z_ND, pulls, temperature)
+    return mean_of_sum(total, 2 * len(z1_bD), group)
+
+
+def _weights(logits_b: Tensor, gradient: bool, group: Group) -> Tensor:
+    """2 - B softmax of each image's logit over the images of the global batch."""
+    own_b = logits_b if gradient else logits_b.detach()
     all_B = gather_rows(own_b, group)
-    return (2 - len(all_B) * (own_b - all_B.logsumexp(0)).exp()).repeat(2)
-
-
-class _LogSum(torch.autograd.Function):
-    """log of the sum of exp(q . key / t) over the keys but both views of the image that the query shows."""
-
-    @staticmethod
-    def forward(ctx, q_nD, keys_ND, own_n, temperature):
-        logs = [_logits(q_nD[r] / temperature, keys_ND, own_n[r]).logsumexp(1) for r in _chunks(q_nD, keys_ND)]
-        ctx.temperature = temperature
-        ctx.save_for_backward(q_nD, keys_ND, own_n, torch.cat(logs))
-        return torch.cat(logs)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, upstream_n):
-        q_nD, keys_ND, own_n, logs_n = ctx.saved_tensors
-        dq_nD, dkeys_ND = torch.empty_like(q_nD), torch.zeros_like(keys_ND)
-        for r in _chunks(q_nD, keys_ND):
-            pull_cN = _logits(q_nD[r] / ctx.temperature, keys_ND, own_n[r]).sub_(logs_n[r, None]).exp_()
-            pull_cN.mul_(upstream_n[r, None] / ctx.temperature)
-            torch.mm(pull_cN, keys_ND, out=dq_nD[r])
-            dkeys_ND.addmm_(pull_cN.T, q_nD[r])
-        return dq_nD, dkeys_ND, None, None
-
-
-def _chunks(q_nD: Tensor, keys_ND: Tensor) -> list[slice]:
-    size = max(SCRATCH // (len(keys_ND) * keys_ND.element_size()), 1)
-    return [slice(start, start + size) for start in range(0, len(q_nD), size)]
-
-
-def _logits(u_cD: Tensor, keys_ND: Tensor, own_c: Tensor) -> Tensor:
-    """-inf at both views of the own image."""
-    logits_cN = u_cD @ keys_ND.T
-    both_c2 = torch.stack([own_c, own_c + len(keys_ND) // 2], 1)
-    return logits_cN.scatter_(1, both_c2, -torch.inf)
+    return 2 - len(all_B) * (own_b - all_B.logsumexp(0)).exp()

@@ -11,7 +11,6 @@ all divided by their sum. K = 0 leaves the positive alone: MoCo's target, or BYO
 b own rows, B rows, N keys, D dimensions.
 """
 
-import math
 from typing import Literal, NamedTuple, TypeAlias
 
 import torch
@@ -47,26 +46,29 @@ def relabeled(
 ) -> Target:
     """The target beside the positive, for `soft_contrast`. neighbors is K; of fewer keys all are neighbors.
 
-    Entries that are true in `mask` are no keys for a row. With a single key there is no confidence: c is 0.
+    Entries that are true in `mask` are no keys for a row, and N is what is left to it. With a single key there is no
+    confidence: c is 0.
     Raises ValueError for a temperature <= 0.
     """
     demand_temperature(temperature)
     wide = torch.float64 if teacher_BD.dtype == torch.float64 else torch.float32
     with torch.autocast(teacher_BD.device.type, enabled=False):
         t_BD = teacher_BD.to(wide) / temperature
-        count = len(keys_ND) - (0 if mask is None else int(mask.sum(1).max()) if len(mask) else 0)
-        if neighbors == 0 or count == 0:
+        if neighbors == 0 or len(keys_ND) == 0:
             return Target(t_BD.new_zeros(len(t_BD)), torch.zeros_like(t_BD), t_BD.new_zeros(len(t_BD)))
         seen = sweep(t_BD, keys_ND, mask=mask)
-        entropy_B = seen.log_sum - (t_BD * seen.mean).sum(1)
-        c_B = (1 - entropy_B / math.log(count)).clamp(0, 1) if count > 1 else torch.zeros_like(entropy_B)
-        nearest = nearest_keys(t_BD, keys_ND, min(neighbors, count), mask=mask)
-        near_BkD = keys_ND[nearest.rows].to(wide)
+        count_B = len(keys_ND) - (t_BD.new_zeros(len(t_BD)) if mask is None else mask.sum(1).to(wide))
+        entropy_B = (seen.log_sum - (t_BD * seen.mean).sum(1)).masked_fill(count_B == 0, 0.0)
+        c_B = (1 - entropy_B / count_B.clamp_min(2).log()).clamp(0, 1).masked_fill(count_B < 2, 0.0)
+        nearest = nearest_keys(t_BD, keys_ND, min(neighbors, len(keys_ND)), mask=mask)
+        near_BkD, real_Bk = keys_ND[nearest.rows].to(wide), nearest.similarity.isfinite()  # a row may have fewer
         if rule == "soft":
-            p_Bk = torch.exp(nearest.similarity - seen.log_sum[:, None])
+            p_Bk = torch.exp(nearest.similarity - seen.log_sum[:, None]).masked_fill(~real_Bk, 0.0)
             return _soft(neighbors * c_B, seen.mean, entropy_B, p_Bk, near_BkD)
-        sum_B = near_BkD.shape[1] * (c_B if rule == "adaptive" else torch.ones_like(c_B))
-        return Target(sum_B / (1 + sum_B), near_BkD.mean(1), torch.full_like(c_B, math.log(near_BkD.shape[1])))
+        found_B = real_Bk.sum(1).to(wide)
+        sum_B, some_B = found_B * c_B if rule == "adaptive" else found_B, found_B.clamp_min(1)
+        mean_BD = torch.einsum("bk,bkd->bd", real_Bk.to(wide), near_BkD) / some_B[:, None]
+        return Target(sum_B / (1 + sum_B), mean_BD, some_B.log())
 
 
 def _soft(weight_B: Tensor, mean_BD: Tensor, entropy_B: Tensor, p_Bk: Tensor, near_BkD: Tensor) -> Target:

@@ -20,6 +20,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn.functional import logsigmoid, softplus
 
+from lookalike.functional.chunks import chunks
 from lookalike.functional.collectives import Group, global_mean
 from lookalike.functional.known_gradient import known_gradient
 from lookalike.functional.margin import Margin
@@ -107,9 +108,8 @@ def _judged(
     with torch.no_grad(), torch.autocast(q_bD.device.type, enabled=False):
         u_bD = q_bD.to(torch.float64 if q_bD.dtype == torch.float64 else torch.float32) / temperature
         loss_b, slope_bD = u_bD.new_empty(len(u_bD)), torch.empty_like(u_bD)
-        chunk = max(SCRATCH // (rows_bK.shape[1] * bank_ND.shape[1] * u_bD.element_size()), 1)
-        for start in range(0, len(u_bD), chunk):
-            part = slice(start, start + chunk)
+        gathered = rows_bK.shape[1] * bank_ND.shape[1] * u_bD.element_size()
+        for part in chunks(len(u_bD), bytes_of_a_row=gathered, scratch=SCRATCH):
             v_cKD = bank_ND[rows_bK[part].clamp_min(0)].to(u_bD.dtype)
             logits_cK = torch.einsum("ckd,cd->ck", v_cKD, u_bD[part]).masked_fill_(rows_bK[part] < 0, -torch.inf)
             loss_b[part], slope_cK = judge(logits_cK)

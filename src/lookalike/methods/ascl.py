@@ -22,8 +22,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from lookalike.functional import Contrast, soft_contrast, unit
-from lookalike.functional.relabel import Relabeled, relabeled, relabeled_distance
+from lookalike.functional import Contrast, Relabeled, relabeled, relabeled_distance, soft_contrast, unit
 from lookalike.functional.schedules import Constant, Schedule
 from lookalike.methods.method import Batch, Method, Phase, Progress, Step
 from lookalike.modules import MomentumEncoder, Queue

@@ -20,8 +20,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from lookalike.functional import soft_contrast, unit
-from lookalike.functional.mixing import mixed_negatives
+from lookalike.functional import mixed_negatives, soft_contrast, unit
 from lookalike.functional.schedules import Constant, Schedule
 from lookalike.methods.method import Batch, Method, Phase, Progress, Step
 from lookalike.modules import Column, MomentumEncoder, Queue

@@ -18,8 +18,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
-from lookalike.functional import in_batch_contrast, unit
-from lookalike.functional.neighbors import nearest_keys
+from lookalike.functional import in_batch_contrast, nearest_keys, unit
 from lookalike.methods.method import Batch, Method, Phase, Progress, Step
 from lookalike.modules import Queue
 

@@ -20,9 +20,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from lookalike.functional import contrast, unit
+from lookalike.functional import contrast, drawn_contrast, mean_exponential, nce, unit
 from lookalike.functional.collectives import global_mean
-from lookalike.functional.sampled import drawn_contrast, mean_exponential, nce
 from lookalike.methods.corpus import Corpus
 from lookalike.methods.method import Batch, Method, Phase, Progress, Step
 from lookalike.modules import Bank

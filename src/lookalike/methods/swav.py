@@ -18,10 +18,9 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from lookalike.functional import unit
+from lookalike.functional import sinkhorn, unit
 from lookalike.functional.collectives import global_mean
 from lookalike.functional.crops import by_size
-from lookalike.functional.sinkhorn import sinkhorn
 from lookalike.methods.method import Batch, Group, Method, Phase, Progress, Step
 from lookalike.modules import Column, Prototypes, Queue, Rows
 

@@ -76,7 +76,10 @@ class InstanceClasses(nn.Module):
         """
         rows = None if among is None else self._held(among, gather_rows(target.own))
         if rows is not None:
-            self._catch_up(rows)
+            if self.skipped is None:
+                raise ValueError("some of the classes are to take part: build InstanceClasses with sampled=True")
+            self._bring_up(rows)
+            self._took_part = rows
         logits = self._room(x_bVD, rows) if self.remember and learns else None
         return class_contrast(
             x_bVD, self.weights.own, target, temperature=temperature, rows=rows, logits=logits, sharded=True
@@ -130,15 +133,20 @@ class InstanceClasses(nn.Module):
             self.weights.write(index, normalize(rows, dim=1) * (DEVIATION * self.dim**0.5))
         self.velocity.own.zero_()
 
+    @torch.no_grad()
+    def catch_up(self) -> None:
+        """Writes down what every weight is by now, also of classes that took no part for a while."""
+        if self.skipped is not None:
+            for rows in torch.arange(len(self.weights.own), device=self.weights.own.device).split(BLOCK):
+                self._bring_up(rows)
+
     def _held(self, among: Tensor, own: Tensor) -> Tensor:
         """Where the classes that take part are held here: sorted, each once."""
         return self.weights.places(torch.cat([among, own]))[1].unique()
 
-    def _catch_up(self, rows: Tensor) -> None:
+    def _bring_up(self, rows: Tensor) -> None:
         """(weight, velocity) <- what decay and momentum alone have made of them since these rows last took part."""
-        if self.skipped is None:
-            raise ValueError("some of the classes are to take part: build InstanceClasses with sampled=True")
-        self._took_part = rows
+        assert self.skipped is not None
         matrix = self.skipped.own[rows]
         weight, velocity = self.weights.own[rows], self.velocity.own[rows]
         self.weights.own[rows] = matrix[:, :1, 0] * weight + matrix[:, :1, 1] * velocity

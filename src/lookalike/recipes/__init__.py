@@ -10,7 +10,7 @@ from lookalike.recipes.build import (
 )
 from lookalike.recipes.choose import Choice, choose
 from lookalike.recipes.load import asked, dump, header, load, names, text, with_values
-from lookalike.recipes.mistakes import nearest
+from lookalike.recipes.mistakes import suggested
 from lookalike.recipes.schema import Data, Recipe, RecipeError
 from lookalike.recipes.tables import METHODS, VIEWS
 
@@ -32,7 +32,7 @@ __all__ = [
     "load",
     "method_name",
     "names",
-    "nearest",
+    "suggested",
     "text",
     "view_size",
     "with_values",

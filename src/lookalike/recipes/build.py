@@ -28,6 +28,7 @@ from lookalike.modules import (
     head,
     with_batch_statistics,
 )
+from lookalike.recipes.limits import There, fallbacks
 from lookalike.recipes.parts import Classes, Follow, Handicap, Head, LastLayer, PseudoLabels, Rise, Sampling, Section
 from lookalike.recipes.schema import Backbone, Recipe, RecipeError
 from lookalike.recipes.tables import METHODS, VIEWS
@@ -69,10 +70,16 @@ def build_encoder(section: Backbone, *, channels: int, size: int, seed: int) -> 
 def build_method(recipe: Recipe, encoder: Encoder, images: int, say: Callable[[str], None]) -> Method:
     """The method with its heads, queue, bank and schedules, on this encoder.
 
-    A queue larger than half the data set is capped, with a note. Raises RecipeError where heads do not fit one another,
-    batch statistics do not fit the batch, or the view plan lacks a view that the method reads.
+    A queue larger than half the data set is capped, with a note; so is told what else cannot be had (limits.py).
+    Raises RecipeError where a micro-batch is one image, heads do not fit one another, batch statistics do not fit the
+    batch, or the view plan lacks a view that the method reads.
     """
-    cast, given = METHODS[method_name(recipe)], arguments(recipe.method)
+    cast, given, rows = METHODS[method_name(recipe)], arguments(recipe.method), recipe.batch // recipe.accumulate
+    if rows < 2:
+        raise RecipeError(
+            f"a batch of {recipe.batch} in {recipe.accumulate} parts is one image at a time, which nothing can be told "
+            f"from: lower accumulate to {max(1, recipe.batch // 2)} or less"
+        )
     with seeded("heads", recipe.seed):
         heads = build_heads({name: value for name, value in given.items() if isinstance(value, Head)}, encoder.dim)
         dim = output(list(heads.values())[-1]) if heads else encoder.dim
@@ -83,6 +90,9 @@ def build_method(recipe: Recipe, encoder: Encoder, images: int, say: Callable[[s
         }
         banks = {name: Bank(images, dim) for name, annotation in wanted(cast).items() if annotation is Bank}
         method = cast(encoder=encoder, **heads, **others, **banks)
+    there = There(images=images, batch=recipe.batch, rows=rows, queue=rows_of(others.get("queue")))
+    for note in fallbacks(method_name(recipe), given, there):
+        say(note)
     settle_statistics(method, recipe, say)
     missing = {view for phase in method.plan(recipe.epochs) for view in phase.reads} - set(build_views(recipe).plan)
     if missing:
@@ -129,6 +139,11 @@ def settle_statistics(method: Method, recipe: Recipe, say: Callable[[str], None]
                 with_batch_statistics(part, of_heads, kind=nn.BatchNorm1d)
         except ValueError as error:
             raise RecipeError(f"backbone.{key}: {error}") from None
+        if policy == "local" and rows < 2 * world():
+            raise RecipeError(
+                f"backbone.{key} = 'local' leaves a process one of {rows} images (batch / accumulate), which has no "
+                f"statistics: choose a batch of {2 * world() * recipe.accumulate} or more, or statistics 'global'"
+            )
         if count and (rows % count or rows < 2 * count):
             raise RecipeError(
                 f"backbone.{key} = {policy!r} cuts {rows} images (batch / accumulate) into {count} groups: "
@@ -174,6 +189,11 @@ def build_part(value: Any, dim: int, annotation: Any, recipe: Recipe, images: in
     if isinstance(value, LastLayer):
         return NormedPrototypes(value.count, dim, learned_length=value.learned_length)
     return value
+
+
+def rows_of(queue: Queue | Rows | None) -> int:
+    """How many rows a queue has, one that the method makes itself too."""
+    return queue.size if isinstance(queue, Queue) else queue or 0
 
 
 def build_optimization(recipe: Recipe, say: Callable[[str], None] = lambda note: None) -> Optimization:

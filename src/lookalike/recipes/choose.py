@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from lookalike.modules import groups, split
 from lookalike.recipes.load import asked, load
-from lookalike.recipes.mistakes import nearest
+from lookalike.recipes.mistakes import shown, suggested
 from lookalike.recipes.schema import Recipe, RecipeError
 from lookalike.recipes.tables import METHODS
 
@@ -39,7 +39,8 @@ def choose(method: str | None, *, side: int, images: int, device: str, given: Se
     Raises RecipeError for an unknown method, with the nearest name, and for overrides that cannot be used.
     """
     if method is not None and method not in METHODS:
-        raise RecipeError(f"there is no method {method!r}; the nearest is {nearest(method, METHODS)!r}")
+        near = suggested(method, METHODS, otherwise="see lookalike methods")
+        raise RecipeError(f"there is no method {shown(method)}; {near}")
     cpu = device == "cpu"
     name = f"{method or DEFAULT_METHOD}_{'small' if side <= SMALL else 'photos'}"
     recipe, mine = load(name), load(name, given)

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from lookalike.recipes.mistakes import nearest, shown
+from lookalike.recipes.mistakes import shown, suggested
 from lookalike.recipes.schema import Recipe, RecipeError, validated
 
 NO_VALUE = (ValueError, RecursionError, OverflowError, AttributeError)  # what YAML's reader raises beside its own
@@ -26,8 +26,8 @@ def names() -> list[str]:
 def text(name: str) -> str:
     """A library recipe as it is written, with its header. Raises RecipeError naming the nearest one."""
     if name not in names():
-        near = nearest(name, names())
-        raise RecipeError(f"there is no recipe {name!r}; the nearest is {near!r}, all: lookalike recipes")
+        near = suggested(name, names(), otherwise="none is near")
+        raise RecipeError(f"there is no recipe {shown(name)}; {near}, all: lookalike recipes")
     return (LIBRARY / f"{name}.yaml").read_text(encoding="utf-8")
 
 

@@ -23,6 +23,31 @@ SHORT.maxstring = SHORT.maxlong = SHORT.maxother = LENGTH
 SHORT.maxlevel = 3
 
 
+REASONS = {  # what pydantic finds, in words of ours
+    "int_parsing": "give a whole number",
+    "int_type": "give a whole number",
+    "int_from_float": "give a whole number",
+    "float_parsing": "give a number",
+    "float_type": "give a number",
+    "finite_number": "give a finite number",
+    "bool_parsing": "give true or false",
+    "bool_type": "give true or false",
+    "string_type": "give a word",
+    "tuple_type": "give a list, as [a, b]",
+    "literal_error": "give {expected}",
+    "greater_than": "give a number above {gt:g}",
+    "greater_than_equal": "give {ge:g} or more",
+    "less_than": "give a number below {lt:g}",
+    "less_than_equal": "give {le:g} or less",
+}
+
+
+def suggested(word: str, words: Iterable[str], otherwise: str) -> str:
+    """The nearest of `words` where one is near, as the end of a sentence; else where to look."""
+    near = nearest(word, words)
+    return f"the nearest is {near!r}" if likeness(word, near) >= NEAR else otherwise
+
+
 def nearest(word: str, words: Iterable[str]) -> str:
     """The word of `words` that looks most like `word`."""
     return max(words, key=lambda other: likeness(word, other))
@@ -72,9 +97,11 @@ def _odd(part: int | str) -> bool:
 
 
 def _reason(error: Mapping[str, Any], inside: Sequence[str]) -> str:
-    """What pydantic has against a value; `inside`: the keys below it, if it is a section."""
+    """What is wrong with a value; `inside`: the keys below it, if it is a section."""
     if error["type"] == "model_type":
         return f"it is a section with the keys {', '.join(inside)}"
+    if error["type"] in REASONS:
+        return REASONS[error["type"]].format(**error.get("ctx", {}))
     reason = error["msg"].removeprefix("Value error, ")
     return reason[0].lower() + reason[1:]
 

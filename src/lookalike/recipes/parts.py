@@ -10,7 +10,7 @@ from lookalike.functional.margin import Margin, Measure
 from lookalike.functional.other_clusters import Sampler, SamplingRule
 from lookalike.functional.schedules import Clock, Ramp, Schedule
 from lookalike.modules import SHAPES, Clusters, InstanceClasses, NormedPrototypes, Prototypes, Queue, Rows
-from lookalike.recipes.mistakes import nearest
+from lookalike.recipes.mistakes import suggested
 
 # above these a value is a slip of the finger, for which torch has no sentence
 WIDEST, LARGEST, MOST = 65_536, 1e6, 10**9
@@ -78,7 +78,8 @@ class Head(Section):
     @classmethod
     def _known(cls, shape: str) -> str:
         if shape not in SHAPES:
-            raise ValueError(f"there is no such head; the nearest is {nearest(shape, SHAPES)!r}")
+            near = suggested(shape, SHAPES, otherwise=f"give one of {', '.join(SHAPES)}")
+            raise ValueError(f"there is no such head; {near}")
         return shape
 
 

@@ -12,7 +12,7 @@ from lookalike.functional.margin import Margin
 from lookalike.functional.other_clusters import Sampler
 from lookalike.functional.schedules import Constant, Cosine, Ramp
 from lookalike.modules import Bank
-from lookalike.recipes.mistakes import complaints, nearest, shown
+from lookalike.recipes.mistakes import complaints, shown, suggested
 from lookalike.recipes.parts import BOUNDS, END, LARGEST, MOST, PARTS, START, WIDEST, Follow, Rise, Section
 from lookalike.recipes.tables import METHODS, VIEWS
 
@@ -205,7 +205,8 @@ def _kind(raw: Mapping[str, Any], name: str, table: Mapping[str, Callable], sour
     if kind is None:
         raise RecipeError(f"{source}: the key '{name}.kind' is missing; it is one of {', '.join(table)}")
     if str(kind) not in table:
-        raise RecipeError(f"{source}: there is no {name} {shown(kind)}; the nearest is {nearest(str(kind), table)!r}")
+        near = suggested(str(kind), table, otherwise=f"give one of {', '.join(table)}")
+        raise RecipeError(f"{source}: there is no {name} {shown(kind)}; {near}")
     return str(kind)
 
 

@@ -26,9 +26,20 @@ def verdict(told: Told, marks: Sequence[Mark], cards: Sequence[Card], *, live: b
     whats = {mark.what for mark in marks}
     grave = bool(whats & GRAVE)
     state = _state(told, whats, live)
-    health = _health(marks, whats, bool(told.rows))
-    tone = "bad" if grave else "wary" if whats else "good" if told.folder.finished() else "busy"
-    return Verdict(tone, f"{state}{health}", (_progress(told), *_scored(cards, told.folder.finished())))
+    better = beaten(cards) if told.folder.finished() else ""
+    health = _health(marks, whats, bool(told.rows) and not better)
+    tone = "bad" if grave else "wary" if whats or better else "good" if told.folder.finished() else "busy"
+    return Verdict(tone, f"{state}{health}{better}", (_progress(told), *_scored(cards, told.folder.finished())))
+
+
+def beaten(cards: Sequence[Card]) -> str:
+    """The end of a headline where, by the first card with references, one of these is as good as the run; else ""."""
+    card = next((card for card in cards if len(card.bars) > 1), None)
+    if card is None:
+        return ""
+    best = max((bar for bar in card.bars if bar.who != TRAINED), key=lambda bar: bar.value)
+    own = next(bar for bar in card.bars if bar.who == TRAINED)
+    return f", no better than {best.who} ({card.title})" if own.value <= best.value else ""
 
 
 def _state(told: Told, whats: set[str], live: bool) -> str:
@@ -41,10 +52,10 @@ def _state(told: Told, whats: set[str], live: bool) -> str:
     return "Training" if live else "Not finished"
 
 
-def _health(marks: Sequence[Mark], whats: set[str], begun: bool) -> str:
+def _health(marks: Sequence[Mark], whats: set[str], praised: bool) -> str:
     other = whats - {STOPPED}
     if not other:
-        return ", nothing wrong found" if begun and STOPPED not in whats else ""
+        return ", nothing wrong found" if praised and STOPPED not in whats else ""
     count = len([mark for mark in marks if mark.what != STOPPED])
     if whats & GRAVE - {STOPPED}:
         return f", and something is wrong ({', '.join(sorted(other))})"

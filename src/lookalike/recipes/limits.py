@@ -1,0 +1,66 @@
+"""Numbers of a method that are larger than what there is of images, rows of a batch or rows of the queue.
+
+Where a method goes on with less than was asked for, a run says so: what is asked, what there is, what happens.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from lookalike.recipes.parts import LastLayer
+
+
+class There(NamedTuple):
+    """What there is: images of the data set, of a step, of a micro-batch (all processes), and rows of the queue."""
+
+    images: int
+    batch: int
+    rows: int
+    queue: int
+
+
+class Limit(NamedTuple):
+    """How many there are, as a sentence that holds them, and what happens to a number above."""
+
+    most: Callable[[There], int]
+    words: str
+    instead: str
+
+
+OTHERS_OF_A_BATCH = "a batch has {} other images"
+IMAGES = "there are {} images"
+LIMITS: Mapping[tuple[str, str], Limit] = {
+    ("ascl", "neighbors"): Limit(
+        lambda there: there.queue or there.rows - 1, OTHERS_OF_A_BATCH, "all of them are neighbors"
+    ),
+    ("mochi", "hardest"): Limit(lambda there: there.queue, "the queue has {} rows", "all of them are the hardest"),
+    ("npid", "negatives"): Limit(lambda there: there.images, IMAGES, "some are drawn several times"),
+    ("instance_classifier", "negatives"): Limit(lambda there: there.images, IMAGES, "all classes take part"),
+    ("swav", "prototypes"): Limit(
+        lambda there: there.rows + there.queue,
+        "{} samples are shared out among them (a micro-batch, and the queue)",
+        "each gets less than one",
+    ),
+    ("dino", "prototypes"): Limit(lambda there: there.images, IMAGES, "some prototypes have none of their own"),
+    ("relicv2", "others"): Limit(lambda there: there.rows - 1, OTHERS_OF_A_BATCH, "all of them are compared"),
+    ("pic", "window"): Limit(lambda there: there.images, IMAGES, "every window is all of them"),
+    ("pic", "recent"): Limit(lambda there: there.images, IMAGES, "all that were visited take part"),
+    ("instance_classifier", "hardest"): Limit(
+        lambda there: there.images - 1, "there are {} other images", "all of them share the smoothing"
+    ),
+}
+KEPT = ("queue", "recent")  # rows of earlier images, of which a batch may have more
+
+
+def fallbacks(kind: str, given: Mapping[str, Any], there: There) -> list[str]:
+    """A sentence for each number in the section `method` that cannot be had, or that a single batch exceeds."""
+    said = list[str]()
+    for key, value in given.items():
+        name, count = ("prototypes.count", value.count) if isinstance(value, LastLayer) else (key, value)
+        if not isinstance(count, int):
+            continue
+        limit = LIMITS.get((kind, key))
+        if limit is not None and count > limit.most(there):
+            said.append(f"method.{name} is {count}, and {limit.words.format(limit.most(there))}: {limit.instead}")
+        if key in KEPT and 0 < count < there.batch:
+            said.append(f"method.{name} is {count}, and a batch has {there.batch} images: the last {count} are kept")
+    return said
