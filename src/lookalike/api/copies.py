@@ -21,7 +21,7 @@ from lookalike.evaluation import (
     fingerprint,
     whitening,
 )
-from lookalike.evaluation.worth import DRAWS, percentiles
+from lookalike.evaluation.worth import RESAMPLES, percentiles
 from lookalike.functional.normalization import ISC2021, SSCD, Normalization
 from lookalike.functional.ranking import DIMENSIONS
 from lookalike.training.progress import Line, steps_of
@@ -145,7 +145,7 @@ def _column(model: Sides, column: Column, rows: Described, hay: Haystack, line: 
             normalization=column.form,
             on_progress=steps_of(advance),
         )
-    with line.track(f"{model.name}: interval of {column.name}", DRAWS) as advance:
+    with line.track(f"{model.name}: interval of {column.name}", RESAMPLES) as advance:
         draws = result.resampled(seed=SEED, on_progress=steps_of(advance))
     return Judged(column=column, score=_score(model, column, result, rows, draws), result=result, draws=draws)
 

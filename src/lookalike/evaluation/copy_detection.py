@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from lookalike.evaluation.neighbors import nearest, nearest_pairs
-from lookalike.evaluation.worth import DRAWS
+from lookalike.evaluation.worth import RESAMPLES
 from lookalike.functional import random
 from lookalike.functional.normalization import Normalization, background_level, with_level, with_one
 from lookalike.functional.ranking import (
@@ -73,7 +73,7 @@ class CopyResult:
         return _false_positives(self.ranked, self.without, threshold)
 
     def resampled(
-        self, *, seed: int = 0, draws: int = DRAWS, on_progress: Callable[[int], None] | None = None
+        self, *, seed: int = 0, draws: int = RESAMPLES, on_progress: Callable[[int], None] | None = None
     ) -> Float64[Tensor, "R"]:
         """uAP on `draws` bootstrap samples of the queries, NaN where one holds no original.
 
