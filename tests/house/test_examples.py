@@ -24,11 +24,12 @@ MOST = 12  # blocks of the whole documentation that are not run
 
 @pytest.fixture(scope="session")
 def template(finished_run: Path) -> Path:
-    """What the examples name: photos/, labelled/, runs/sce-1, list.txt, photos.tar, shards/, uris.txt."""
+    """What the examples name: photos/, album/, labelled/, runs/sce-1, list.txt, photos.tar, shards/, uris.txt."""
     import fsspec
 
     root = finished_run.parents[1]
     photos = sorted((root / "photos").iterdir())
+    write_images(root / "album", 56, 600)
     for place, first in (("train/cat", 100), ("train/dog", 200), ("test/cat", 300), ("test/dog", 400)):
         write_images(root / "labelled" / place, 8, first)
     (root / "list.txt").write_text("".join(f"photos/{photo.name}\n" for photo in photos))

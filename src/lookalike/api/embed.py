@@ -1,7 +1,6 @@
 """embed: a row of numbers for each image, into one file, by one process or many; what was stopped goes on."""
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
 from os import PathLike
@@ -11,9 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lookalike.api.ahead import decoded
 from lookalike.api.folder import RunFolder
 from lookalike.api.rows import Part, Parts
-from lookalike.data import Images, Skipped, Skips, Unreadable, open_source
+from lookalike.data import Images, Skipped, Skips, open_source
 from lookalike.evaluation import extract, fingerprint
 from lookalike.functional.collectives import agree, rank, world
 from lookalike.modules import Descriptor, Encoder
@@ -23,7 +23,6 @@ from lookalike.training.progress import Line
 from lookalike.transforms import Views, eval_chain
 
 PART = 2048  # images; what is lost at the most where a process is killed
-READERS = 4  # threads that decode
 
 
 @dataclass(frozen=True)
@@ -132,24 +131,7 @@ class Work:
         return Part([self.source.name(i) for i in features.index.tolist()], features.rows, skipped)
 
     def batches(self, index: Sequence[int], skipped: list[Skipped]) -> Iterator[tuple[Tensor, Tensor]]:
-        """(index, central views); the next images are decoded while these are computed."""
+        """(index, central views)."""
         views = Views({"center": eval_chain(self.size)})
-        slices = [index[start : start + self.batch] for start in range(0, len(index), self.batch)]
-        with ThreadPoolExecutor(READERS if self.source.concurrent else 1) as pool:
-            jobs = [pool.submit(self.read, i) for i in slices[0]]
-            for numbers, following in zip(slices, [*slices[1:], []], strict=True):
-                images = [job.result() for job in jobs]
-                jobs = [pool.submit(self.read, i) for i in following]
-                found = list(zip(numbers, images, strict=True))
-                skipped += [Skipped(i, self.source.name(i), x.reason) for i, x in found if isinstance(x, Unreadable)]
-                readable = {i: x for i, x in found if not isinstance(x, Unreadable)}
-                if readable:
-                    rows = torch.tensor(list(readable))
-                    parameters = views.draw(rows, seed=0, epoch=(0, 0))
-                    yield rows, views.render(list(readable.values()), parameters)["center"]
-
-    def read(self, index: int) -> Tensor | Unreadable:
-        try:
-            return self.source.read(index)
-        except Unreadable as error:
-            return error
+        for rows, images in decoded(self.source, index, self.batch, skipped):
+            yield rows, views.render(images, views.draw(rows, seed=0, epoch=(0, 0)))["center"]

@@ -8,12 +8,15 @@ from typing import Any
 
 import torch
 
+from lookalike.api.copies import COPIES, copies
+from lookalike.api.copy_benchmark import build_copy_benchmark
 from lookalike.api.folder import RunFolder
 from lookalike.api.models import Scored, models
 from lookalike.api.prepared import Prepared
 from lookalike.api.protocols import FOR_WEIGHTS, PROBES, Exam
-from lookalike.data import Labelled, labelled
-from lookalike.evaluation import Score, Worth, fingerprint, worth
+from lookalike.api.sides import models_of_copies
+from lookalike.data import CopyFolder, Labelled, copy_folder, holds_copies, labelled
+from lookalike.evaluation import EditRow, Score, Worth, fingerprint, worth
 from lookalike.training.processes import pick
 from lookalike.training.progress import Line
 
@@ -23,12 +26,13 @@ class Report:
     """Scores by what was scored: "trained", "random weights", "raw pixels" ...; each carries its protocol.
 
     worth: the trained encoder beside the best reference, protocol by protocol; hours: what its training took, None
-    where the run does not say.
+    where the run does not say; edits: of copy detection, the trained encoder's copies edit by edit.
     """
 
     scores: dict[str, list[Score]]
     worth: list[Worth] = field(default_factory=list)
     hours: float | None = None
+    edits: list[EditRow] = field(default_factory=list)
 
     @property
     def best(self) -> Score:
@@ -59,6 +63,7 @@ def evaluate(
     references: bool = True,
     others: Sequence[str] = (),
     role: str = "encoder",
+    out: str | PathLike[str] | None = None,
     device: str = "auto",
     max_bad: float = 0.001,
     quiet: bool = True,
@@ -66,7 +71,9 @@ def evaluate(
     """Scores the run's encoder on `data`: train/<class>/ and test/<class>/, or one folder of classes.
 
     protocols: of knn, linear, few, retrieval, finetune and linear_sgd, as docs/evaluation.md describes them. All read
-    the same features of the central view, extracted once for each model; the last two draw views of their own.
+    the same features of the central view, extracted once for each model; the last two draw views of their own. Alone:
+    copy (photos, of which a benchmark of edited copies is built in the folder `out`, RUN/copy-benchmark if not given,
+    or a folder that holds one) or disc21 (a folder that holds one).
     references: raw pixels and random weights are scored too; others: more references, each timm:NAME (which timm
     downloads), FILE.safetensors or a run folder. role: which network of the run, where it has several.
     The test images choose nothing; the backbone's fingerprint is equal before and after; an unreadable image is
@@ -75,15 +82,57 @@ def evaluate(
     """
     names = _known(protocols.split(",") if isinstance(protocols, str) else protocols)
     folder = RunFolder(Path(run))
+    if names[0] in COPIES:
+        _demand_no_role(names[0], role)
+        sides = models_of_copies(folder, references=references, others=others)
+        with Line(quiet=quiet) as line:
+            benchmark = _benchmark(folder, data, names[0], out, line)
+            found = copies(benchmark, sides, protocol=names[0], device=pick(device), max_bad=max_bad, line=line)
+        return Report(found.scores, worth=found.worth, hours=folder.hours(), edits=found.edits)
+    _demand_no_place(names[0], out)
     scored = models(folder, references=references, others=others, role=role)
     halves, place = labelled(data, channels=folder.recipe().data.channels), pick(device)
     with Line(quiet=quiet) as line:
         _tell(halves, line)
-        sets = [Prepared(source, line, max_bad) for source in (halves.train, halves.test)]
-        scores = {model.name: _examined(model, names, sets, halves, place, line) for model in scored}
-        for part in sets:
-            part.tell()
+        scores = _of_labels(scored, names, halves, place, max_bad, line)
     return Report(scores, worth=_worth(scores), hours=folder.hours())
+
+
+def _demand_no_role(protocol: str, role: str) -> None:
+    if role != "encoder":
+        raise ValueError(f"{protocol} compares all networks of a run, each in its role: leave --role out")
+
+
+def _demand_no_place(protocol: str, out: str | PathLike[str] | None) -> None:
+    if out is not None:
+        raise ValueError(f"--out is where copy builds its benchmark, and {protocol} builds none: leave it out")
+
+
+def _benchmark(
+    folder: RunFolder, data: str | PathLike[str], protocol: str, out: str | PathLike[str] | None, line: Line
+) -> CopyFolder:
+    """The benchmark that `data` holds; under copy, one of its photos otherwise, built once."""
+    if protocol == "copy" and not holds_copies(data):
+        data = build_copy_benchmark(data, out or folder.path / "copy-benchmark", line=line)
+    elif out is not None:
+        raise ValueError(f"--out is where a benchmark is built, and {data} is to hold one already: leave it out")
+    return copy_folder(data, channels=folder.recipe().data.channels)
+
+
+def _of_labels(
+    scored: Sequence[Scored],
+    names: Sequence[str],
+    halves: Labelled,
+    place: torch.device,
+    max_bad: float,
+    line: Line,
+) -> dict[str, list[Score]]:
+    """The scores of all models on images that are decoded once."""
+    sets = [Prepared(source, line, max_bad) for source in (halves.train, halves.test)]
+    scores = {model.name: _examined(model, names, sets, halves, place, line) for model in scored}
+    for part in sets:
+        part.tell()
+    return scores
 
 
 def _examined(
@@ -124,9 +173,13 @@ def _tell(halves: Labelled, line: Line) -> None:
 
 def _known(protocols: Sequence[str]) -> list[str]:
     """The names asked for, each once."""
-    unknown = [name for name in protocols if name not in PROBES]
-    if unknown or not protocols:
+    known, names = (*PROBES, *COPIES), list(dict.fromkeys(protocols))
+    unknown = [name for name in names if name not in known]
+    if unknown or not names:
         raise ValueError(
-            f"there is no protocol {', '.join(map(repr, unknown)) or 'given'}: known are {', '.join(PROBES)}"
+            f"there is no protocol {', '.join(map(repr, unknown)) or 'given'}: known are {', '.join(known)}"
         )
-    return list(dict.fromkeys(protocols))
+    alone = [name for name in names if name in COPIES]
+    if alone and len(names) > 1:
+        raise ValueError(f"the protocol {alone[0]} reads other data than {', '.join(names)} together: ask for it alone")
+    return names

@@ -157,6 +157,10 @@ class RunFolder:
             raise CheckpointError(f"{weights} is not what training wrote: its fingerprint differs; restore the file")
         return encoder.eval()
 
+    def exports(self) -> dict[str, Encoder | Descriptor]:
+        """All trained networks by role. Raises ValueError as `encoder` does."""
+        return {role: self.encoder(role) for role in self.roles() or ["encoder"]}
+
     def finished(self) -> bool:
         """Training has ended and all that it leaves is written: cards come first, then the weights of each."""
         cards = [path for path in self.path.glob("*.json") if path.name not in NOT_CARDS]

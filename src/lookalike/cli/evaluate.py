@@ -1,6 +1,7 @@
 """lookalike evaluate: honest scores of a run's encoder on labelled images."""
 
 import json
+import math
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -8,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Column, Table
+
+from lookalike.cli.copies_tables import show_copies
 
 if TYPE_CHECKING:
     from lookalike.api import Report
@@ -18,14 +21,20 @@ Labelled = Annotated[
     str, typer.Option("--data", metavar="DIR", help="train/CLASS/ and test/CLASS/, or one folder of classes")
 ]
 Protocols = Annotated[
-    str, typer.Option("--protocol", metavar="LIST", help="Of knn,linear,few,retrieval,finetune,linear_sgd")
+    str,
+    typer.Option(
+        "--protocol", metavar="LIST", help="Of knn,linear,few,retrieval,finetune,linear_sgd; or copy, or disc21"
+    ),
 ]
 References = Annotated[
     list[str] | None,
     typer.Option("--reference", metavar="WHAT", help="Score this too: timm:NAME, FILE.safetensors or another run"),
 ]
-NoReferences = Annotated[bool, typer.Option("--no-references", help="Skip raw pixels and random weights")]
+NoReferences = Annotated[bool, typer.Option("--no-references", help="Skip raw pixels, random weights and the like")]
 Role = Annotated[str, typer.Option(metavar="NAME", help="Which network of the run")]
+Out = Annotated[
+    str | None, typer.Option(metavar="DIR", help="copy: where the benchmark is built; RUN/copy-benchmark if not given")
+]
 Device = Annotated[str, typer.Option(metavar="NAME", help="auto, cpu or cuda")]
 MaxBad = Annotated[float, typer.Option(metavar="X", help="Share of images that may be unreadable")]
 
@@ -37,10 +46,11 @@ def evaluate(
     reference: References = None,
     no_references: NoReferences = False,
     role: Role = "encoder",
+    out: Out = None,
     device: Device = "auto",
     max_bad: MaxBad = 0.001,
 ) -> None:
-    """Score a trained encoder on labelled images.
+    """Score a trained encoder on labelled images, or on edited copies of photos (--protocol copy).
 
     Raw pixels and random weights are scored beside it, and what --reference names; how far it is ahead of the best of
     them is said for each protocol. The encoder is not changed. The scores are added to RUN/evaluation.json; the last
@@ -55,12 +65,16 @@ def evaluate(
         references=not no_references,
         others=tuple(reference or ()),
         role=role,
+        out=out,
         device=device,
         max_bad=max_bad,
         quiet=False,
     )
     keep(Path(run), data, report)
-    show(report)
+    if report.best.name == "uAP":
+        show_copies(report)
+    else:
+        show(report)
     for line in report.verdicts():
         print(line)
     print(f"kept in {Path(run) / 'evaluation.json'}; next: lookalike embed {run} FOLDER --out rows.parquet")
@@ -107,4 +121,11 @@ def keep(run: Path, data: str, report: "Report") -> None:
     new: dict[str, Any] = {"date": date, "data": str(Path(data).absolute()), "scores": report.as_dict()}
     if report.worth:
         new |= {"worth": [one.as_dict() for one in report.worth], "hours": report.hours}
+    if report.edits:
+        new["edits"] = [{name: _number(value) for name, value in vars(row).items()} for row in report.edits]
     write_atomic(path, (json.dumps([*earlier, new], indent=2) + "\n").encode())
+
+
+def _number(value: object) -> object:
+    """None for NaN, which JSON does not have."""
+    return None if isinstance(value, float) and math.isnan(value) else value

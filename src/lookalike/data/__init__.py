@@ -1,7 +1,9 @@
 """Images from folders, lists and data sets: opened, decoded, kept in memory, labelled; nothing learned."""
 
 from lookalike.data.cache import Cached, cached, pixels
+from lookalike.data.copies import CopyFolder, copy_folder, holds_copies
 from lookalike.data.decode import Unreadable, decode, size
+from lookalike.data.descriptors import Descriptors, descriptors
 from lookalike.data.duplicates import duplicates
 from lookalike.data.hub import Rows
 from lookalike.data.images import Files, Folder, Images, Listing, Scalable, Source
@@ -24,6 +26,8 @@ from lookalike.data.wrapped import Wrapped
 
 __all__ = [
     "Cached",
+    "CopyFolder",
+    "Descriptors",
     "Files",
     "Folder",
     "Found",
@@ -43,8 +47,11 @@ __all__ = [
     "address",
     "available_memory",
     "cached",
+    "copy_folder",
     "decode",
+    "descriptors",
     "duplicates",
+    "holds_copies",
     "labelled",
     "labels",
     "open_source",

@@ -1,8 +1,10 @@
 """Probes: they take any encoder and iterables of pixels, and give numbers that carry their protocol."""
 
+from lookalike.evaluation.copy_detection import CopyResult, EditRow, by_edit, copy_detection
 from lookalike.evaluation.features import Features, extract, fingerprint, stream
 from lookalike.evaluation.few import DRAWS, SHARES, few, nearest_mean, shots
 from lookalike.evaluation.finetune import FINETUNE, LINEAR, Course, finetune
+from lookalike.evaluation.hashes import ColorHistogram, DifferenceHash, PerceptualHash
 from lookalike.evaluation.health import (
     Diagnosis,
     Health,
@@ -15,13 +17,14 @@ from lookalike.evaluation.health import (
 )
 from lookalike.evaluation.knn import PROTOCOLS, KnnResult, knn, vote
 from lookalike.evaluation.linear import PENALTIES, LinearModel, LinearResult, fit, linear
-from lookalike.evaluation.neighbors import Neighbors, nearest
+from lookalike.evaluation.neighbors import Neighbors, Pairs, nearest, nearest_pairs
 from lookalike.evaluation.propagation import boundary_accuracy, propagate, region_similarity, video_score
 from lookalike.evaluation.references import RawPixels, random_weights
 from lookalike.evaluation.retrieval import RANKS, RetrievalResult, retrieval
 from lookalike.evaluation.score import Answers, Protocol, Score, brief, compare, interval, mean_interval
 from lookalike.evaluation.segments import Segment, SegmentResult, segment_class, segment_retrieval, segment_row
 from lookalike.evaluation.svm import SvmResult, average_precision, svm
+from lookalike.evaluation.whitening import Whitening, whitening
 from lookalike.evaluation.worth import Worth, paired, worth
 
 __all__ = [
@@ -33,14 +36,20 @@ __all__ = [
     "RANKS",
     "SHARES",
     "Answers",
+    "ColorHistogram",
+    "CopyResult",
     "Course",
     "Diagnosis",
+    "DifferenceHash",
+    "EditRow",
     "Features",
     "Health",
     "KnnResult",
     "LinearModel",
     "LinearResult",
     "Neighbors",
+    "Pairs",
+    "PerceptualHash",
     "Protocol",
     "RawPixels",
     "Reading",
@@ -49,12 +58,15 @@ __all__ = [
     "Segment",
     "SegmentResult",
     "SvmResult",
+    "Whitening",
     "Worth",
     "alignment",
     "average_precision",
     "boundary_accuracy",
     "brief",
+    "by_edit",
     "compare",
+    "copy_detection",
     "diagnose",
     "extract",
     "few",
@@ -68,6 +80,7 @@ __all__ = [
     "mean_interval",
     "nearest",
     "nearest_mean",
+    "nearest_pairs",
     "paired",
     "propagate",
     "random_weights",
@@ -83,5 +96,6 @@ __all__ = [
     "uniformity",
     "video_score",
     "vote",
+    "whitening",
     "worth",
 ]

@@ -87,7 +87,10 @@ def paired(
         difference_M[torch.randint(len(difference_M), (len(difference_M),), generator=generator)].mean()
         for _ in range(draws)
     ]
-    low, high = (
-        torch.stack(means).quantile(torch.tensor([(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]).double()).tolist()
-    )
+    return percentiles(torch.stack(means))
+
+
+def percentiles(values_R: Float64[Tensor, "R"]) -> tuple[float, float]:
+    """The 95 % percentile interval of bootstrap values; NaN ones do not count."""
+    low, high = values_R.nanquantile(torch.tensor([(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]).double()).tolist()
     return low, high

@@ -16,7 +16,18 @@ from lookalike.functional.margin import Margin
 from lookalike.functional.mixing import mixed_negatives
 from lookalike.functional.negatives import debiased, decoupled
 from lookalike.functional.neighbors import Nearest, nearest_keys, resembling
+from lookalike.functional.normalization import ISC2021, SSCD, Normalization, background_level, with_level, with_one
 from lookalike.functional.other_clusters import negatives_of_other_clusters
+from lookalike.functional.ranking import (
+    OperatingPoint,
+    Predictions,
+    Ranking,
+    micro_average_precision,
+    ranking,
+    recall_at_precision,
+    resampled_average_precision,
+    true_ranks,
+)
 from lookalike.functional.redundancy import Spread, barlow_twins, cross_correlation, spread
 from lookalike.functional.relabel import Relabeled, relabeled, relabeled_distance
 from lookalike.functional.sampled import drawn_contrast, mean_exponential, nce
@@ -25,14 +36,21 @@ from lookalike.functional.sinkhorn import sinkhorn
 from lookalike.functional.supervised import sup_con
 
 __all__ = [
+    "ISC2021",
+    "SSCD",
     "ClassTarget",
     "Classified",
     "Contrast",
     "Margin",
     "Nearest",
+    "Normalization",
+    "OperatingPoint",
+    "Predictions",
+    "Ranking",
     "Relabeled",
     "Spread",
     "Target",
+    "background_level",
     "barlow_twins",
     "byol_distance",
     "class_contrast",
@@ -48,6 +66,7 @@ __all__ = [
     "kl_divergence",
     "live_contrast",
     "mean_exponential",
+    "micro_average_precision",
     "mixed_negatives",
     "nce",
     "nearest_keys",
@@ -56,13 +75,19 @@ __all__ = [
     "one_member",
     "overlap",
     "paired_cosine",
+    "ranking",
+    "recall_at_precision",
     "relabeled",
     "relabeled_distance",
     "relations",
+    "resampled_average_precision",
     "resembling",
     "sinkhorn",
     "soft_contrast",
     "spread",
     "sup_con",
+    "true_ranks",
     "unit",
+    "with_level",
+    "with_one",
 ]

@@ -1,0 +1,100 @@
+"""What looks for copies: the run's encoder, or its two for queries and references; hashes and colors; named weights."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from lookalike.api.folder import RunFolder
+from lookalike.api.models import named
+from lookalike.evaluation import ColorHistogram, DifferenceHash, PerceptualHash, RawPixels, random_weights
+from lookalike.recipes import view_size
+
+HASHED = 64  # pixels that hashes and histograms are shown; our choice
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sides:
+    """A model that describes queries and references, by one network or by two, and the size of what it is shown."""
+
+    name: str
+    query: nn.Module
+    reference: nn.Module
+    size: int
+    features: str = "backbone"
+    seed: int | None = None
+    epochs: float | None = None
+
+    @property
+    def modules(self) -> tuple[nn.Module, nn.Module]:
+        return self.query, self.reference
+
+
+def roles(exports: Mapping[str, nn.Module]) -> tuple[nn.Module, nn.Module]:
+    """(of queries, of references): the roles "query" and "key" where there are both, else "encoder" for either side.
+
+    Raises ValueError for other roles.
+    """
+    if {"query", "key"} <= exports.keys():
+        return exports["query"], exports["key"]
+    if "encoder" in exports:
+        return exports["encoder"], exports["encoder"]
+    raise ValueError(
+        f"the run holds {', '.join(sorted(exports))}: copies are found with the role encoder, or with query and key"
+    )
+
+
+def models_of_copies(folder: RunFolder, *, references: bool, others: Sequence[str]) -> list[Sides]:
+    """The run first; what learns nothing, if asked for; then the named weights.
+
+    Random weights are one network for both sides: two would have nothing in common. Raises ValueError where one is
+    named twice, cannot be built, or takes another number of channels.
+    """
+    trained, recipe = of_run("trained", folder), folder.recipe()
+    found = [trained]
+    if references:
+        fresh, pixels = random_weights(trained.query, recipe.seed), RawPixels()
+        found += [
+            Sides(name="random weights", query=fresh, reference=fresh, size=trained.size, seed=recipe.seed),
+            Sides(name="raw pixels", query=pixels, reference=pixels, size=trained.size, features="pixels"),
+        ]
+        cheap = {"pHash": PerceptualHash(), "dHash": DifferenceHash(), "color histogram": ColorHistogram()}
+        found += [
+            Sides(name=name, query=module, reference=module, size=HASHED, features=name)
+            for name, module in cheap.items()
+        ]
+    twice = sorted({name for name in others if others.count(name) > 1})
+    if twice:
+        raise ValueError(f"the reference {twice[0]} is given twice: name it once")
+    return found + [_named(spec, folder) for spec in others]
+
+
+def of_run(name: str, folder: RunFolder) -> Sides:
+    """The networks of a finished run."""
+    recipe = folder.recipe()
+    query, reference = roles(folder.exports())
+    return Sides(
+        name=name,
+        query=query,
+        reference=reference,
+        size=view_size(recipe),
+        seed=recipe.seed,
+        epochs=recipe.epochs,
+    )
+
+
+def _named(spec: str, folder: RunFolder) -> Sides:
+    other, recipe = RunFolder.at(spec), folder.recipe()
+    if other is not None and other.recipe().data.channels == recipe.data.channels:
+        return of_run(spec, RunFolder(Path(spec)))
+    one = named(spec, recipe)  # says what is wrong with a run of other images
+    return Sides(
+        name=spec,
+        query=one.module,
+        reference=one.module,
+        size=one.size,
+        features=one.features,
+        seed=one.seed,
+        epochs=one.epochs,
+    )
