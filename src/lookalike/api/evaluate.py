@@ -80,8 +80,7 @@ def evaluate(
     counted, and no readable one is dropped. Raises ValueError in one sentence for an unknown protocol or reference,
     labels that are missing, or a folder that is no finished run.
     """
-    names = _known(protocols.split(",") if isinstance(protocols, str) else protocols)
-    folder = RunFolder(Path(run))
+    names, folder = _known(protocols.split(",") if isinstance(protocols, str) else protocols), RunFolder(Path(run))
     if names[0] in COPIES:
         _demand_no_role(names[0], role)
         sides = models_of_copies(folder, references=references, others=others)
