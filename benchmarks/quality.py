@@ -71,7 +71,7 @@ def once(method: str, rate: float, seed: int, out: Path) -> dict:
     start = time.perf_counter()
     resume = ["--resume", str(folder)] if (folder / "recipe.yaml").exists() else []
     fresh = [str(out / "train"), "--recipe", f"{method}_bench", "--out", str(folder), "--seed", str(seed)]
-    fresh += ["--labels", "folders"] if METHODS[method].unlabeled else []  # SupCon alone learns from them
+    fresh += ["--labels", "folders"] if METHODS[method].facts.unlabeled else []  # SupCon alone learns from them
     megabytes = shell("pretrain", *(resume or [*fresh, f"optimizer.rate={rate:g}"]))
     seconds = time.perf_counter() - start
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]

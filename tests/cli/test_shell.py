@@ -50,18 +50,24 @@ def test_misuse_names_the_help_of_the_verb():
     assert mistake("--wrong").endswith(": see lookalike --help")
 
 
-def test_methods_are_listed_with_paper_and_negatives():
+@pytest.mark.parametrize("width", ["80", "200"])
+def test_methods_are_listed_with_what_they_compare_keep_and_cost(width, monkeypatch):
+    monkeypatch.setenv("COLUMNS", width)
     said = lookalike("methods")
     assert said.code == 0
     assert all(name in said.out for name in METHODS)
     facts = {method.name: method for method in list_methods()}
-    assert facts["byol"].negatives == "none"
-    assert facts["simclr"].negatives == "other images of the batch"
-    assert facts["moco"].negatives == facts["sce"].negatives == "queue of earlier images"
+    assert facts["byol"].facts.negatives == facts["byol"].facts.memory == "none"
+    assert facts["simclr"].facts.negatives == "other images of the batch"
+    assert facts["moco"].facts.negatives == facts["sce"].facts.negatives == "queue of earlier images"
+    assert facts["qk_iteration"].facts.networks == "two, in turns"
+    assert facts["simclr"].cost == 1.0
+    assert all(method.cost for method in facts.values())
+    assert max(map(len, said.out.splitlines())) <= int(width)
     assert "simclr_small" in facts["simclr"].recipes
     assert facts["simclr"].paper.startswith("SimCLR: a simple framework")
     reconstructed = [method.name for method in list_methods() if method.reconstruction]
-    assert reconstructed == ["relicv2", "instance_classifier"]
+    assert reconstructed == ["relicv2", "instance_classifier", "qk_iteration"]
     assert said.out.count("reconstruction.") == len(reconstructed)
     assert said.out.splitlines()[-1].startswith("next: lookalike pretrain ")
 

@@ -92,7 +92,9 @@ def go(
     """Trains from where the folder stands; the last checkpoint's tensors and the losses by step."""
     overrides = [*SMALL, *NARROW.get(method, []), f"runtime.precision={precision}", f"runtime.workers={workers}", *more]
     recipe = load(f"{method}_bench", [*overrides, "method.projector.hidden=32", "method.projector.out=16"])
-    labels = str(images.parent / "labels.csv") if METHODS[method].unlabeled else None  # for those that learn from them
+    labels = (
+        str(images.parent / "labels.csv") if METHODS[method].facts.unlabeled else None
+    )  # for those that learn from them
     job = Job(folder=RunFolder(folder), recipe=recipe, source=open_source(str(images)), label_spec=labels)
     if not RunFolder(folder).begun():
         RunFolder(folder).begin(recipe, dict.fromkeys(("data", "images", "identity", "init", "labels", "versions")))

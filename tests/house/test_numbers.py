@@ -7,6 +7,7 @@ import sys
 import pytest
 from sources import REPOSITORY
 
+from lookalike.api import list_methods
 from lookalike.recipes.load import header
 
 sys.path.insert(0, str(REPOSITORY / "benchmarks"))
@@ -44,3 +45,11 @@ def test_a_page_holds_the_numbers_of_its_result_file(method: str):
         number = f"{scores['mean']:.1f} ± {scores['sd']:.1f}"
         assert number in page
         assert number in claim
+
+
+def test_the_costs_that_are_printed_are_those_of_their_result_file():
+    file = max((REPOSITORY / "benchmarks" / "results").glob("costs-*.json"))
+    measured = json.loads(file.read_text())["methods"]
+    assert {method.name: method.cost for method in list_methods()} == {
+        name: round(row["ratio"], 1) for name, row in measured.items()
+    }

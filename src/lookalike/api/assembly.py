@@ -173,7 +173,7 @@ def made(job: Job, recipe: Recipe, device: torch.device, line: Line, init: str |
         start_pair(method, init)
     cast = METHODS[method_name(recipe)]
     own = [note for part in method.modules() if isinstance(part, cast) for note in part.notes(recipe.epochs) or ()]
-    for note in filter(None, (cast.reconstruction, "" if job.label_spec else cast.unlabeled, *own)):
+    for note in filter(None, (cast.reconstruction, "" if job.label_spec else cast.facts.unlabeled, *own)):
         line.say(f"{method_name(recipe)}: {note}")
     for note in notes(recipe, method):
         line.say(note)

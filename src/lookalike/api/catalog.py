@@ -1,8 +1,11 @@
 """list_methods, list_wrappers, list_recipes: what can be trained, what can be added, and with which settings."""
 
 import inspect
+import json
 from dataclasses import dataclass
+from importlib.resources import files
 
+from lookalike.methods.facts import Facts
 from lookalike.methods.method import Method
 from lookalike.recipes import METHODS, TASKS, WRAPPERS, With, cost, header, load, method_name, names
 
@@ -11,14 +14,16 @@ SMOKE = "_smoke"  # a recipe in miniature: it shows that the one without the end
 
 @dataclass(frozen=True)
 class MethodFacts:
-    """A method: its paper, what its loss pushes away from (negatives), and the library recipes that train it.
+    """A method: its paper, its row of the table (facts), and the library recipes that train it.
 
+    cost: a step on the small bench, beside one of simclr (benchmarks/costs.py); None where it was not measured.
     reconstruction: what no source says of how it is done, "" where the sources say enough.
     """
 
     name: str
     paper: str
-    negatives: str
+    facts: Facts
+    cost: float | None
     recipes: tuple[str, ...]
     reconstruction: str
 
@@ -44,12 +49,14 @@ class RecipeFacts:
 
 def list_methods() -> list[MethodFacts]:
     """Every method that `pretrain` knows, in the order of the table of methods."""
+    costs = json.loads((files("lookalike.recipes") / "costs.json").read_text())
     trained_by = {recipe.name: recipe.method for recipe in list_recipes()}
     return [
         MethodFacts(
             name=name,
             paper=_title(method),
-            negatives=method.negatives,
+            facts=method.facts,
+            cost=costs.get(name),
             recipes=tuple(recipe for recipe, kind in trained_by.items() if kind == name),
             reconstruction=method.reconstruction,
         )

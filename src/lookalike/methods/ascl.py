@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from lookalike.functional import Contrast, Relabeled, relabeled, relabeled_distance, soft_contrast, unit
 from lookalike.functional.schedules import Constant, Schedule
+from lookalike.methods.facts import Facts
 from lookalike.methods.method import Batch, Method, Phase, Progress, Step
 from lookalike.modules import MomentumEncoder, Queue
 
@@ -37,7 +38,13 @@ class ASCL(Method):
     shuffle permutes the keys' batch (official code in MoCo's form; it needs statistics of parts of the batch).
     """
 
-    negatives = "queue of earlier images; the nearest of them are positives too"
+    facts = Facts(
+        target="the other view and neighbors, by how sure they are",
+        negatives="queue of earlier images; the nearest of them are positives too",
+        networks="two, one by momentum",
+        memory="queue",
+        when="small batches; images with many relatives",
+    )
 
     def __init__(
         self,

@@ -17,6 +17,7 @@ from typing import Literal
 from torch import nn
 
 from lookalike.functional import barlow_twins
+from lookalike.methods.facts import Facts
 from lookalike.methods.method import Batch, Group, Method, Phase, Step
 
 VIEWS = ("view/1", "view/2")
@@ -29,6 +30,11 @@ class BarlowTwins(Method):
     official code's sum over processes passes no gradient, so that P of them train as with 1/P.
     bias_rate: the rate of biases and BatchNorm parameters as a share of the weights' (official: 0.0048 of 0.2).
     """
+
+    facts = Facts(
+        target="the identity as correlation of dimensions",
+        when="wide projectors; nothing may be pushed apart",
+    )
 
     def __init__(
         self,

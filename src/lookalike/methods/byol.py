@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from lookalike.functional import byol_distance
 from lookalike.functional.collectives import global_mean
 from lookalike.functional.schedules import Cosine, Schedule
+from lookalike.methods.facts import Facts
 from lookalike.methods.method import Batch, Method, Phase, Progress, Step
 from lookalike.modules import MomentumEncoder
 
@@ -29,6 +30,12 @@ class BYOL(Method):
     momentum: schedule of tau; the paper's rises from 0.996 to 1 by a cosine. The target has no predictor and keeps
     BatchNorm statistics of its own, in training mode (official code).
     """
+
+    facts = Facts(
+        target="the other view's projection",
+        networks="two, one by momentum",
+        when="nothing may be pushed apart; long runs",
+    )
 
     def __init__(
         self,

@@ -19,6 +19,7 @@ from typing import Literal
 from torch import nn
 
 from lookalike.functional import decoupled
+from lookalike.methods.facts import Facts
 from lookalike.methods.method import Batch, Method, Phase, Step
 
 VIEWS = ("view/1", "view/2")
@@ -32,7 +33,11 @@ class DCL(Method):
     reduction: "mean" over all views, or "sum" of both views' means, twice as much (raminnakhli).
     """
 
-    negatives = "other images of the batch"
+    facts = Facts(
+        target="the image's other view",
+        negatives="other images of the batch",
+        when="batches of a few dozen",
+    )
 
     def __init__(
         self,

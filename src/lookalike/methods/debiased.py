@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from torch import nn
 
 from lookalike.functional import debiased
+from lookalike.methods.facts import Facts
 from lookalike.methods.method import Batch, Method, Phase, Step
 
 VIEWS = ("view/1", "view/2")
@@ -26,7 +27,11 @@ VIEWS = ("view/1", "view/2")
 class Debiased(Method):
     """encoder: pixels -> (B, dim); projector: (B, dim) -> (B, D); prior: the share of a class, 1 / classes if even."""
 
-    negatives = "other images of the batch"
+    facts = Facts(
+        target="the image's other view",
+        negatives="other images of the batch",
+        when="few kinds of images: negatives may be false",
+    )
 
     def __init__(
         self,

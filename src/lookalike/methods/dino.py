@@ -21,6 +21,7 @@ from lookalike.functional import unit
 from lookalike.functional.collectives import global_mean
 from lookalike.functional.crops import by_size
 from lookalike.functional.schedules import Cosine, Ramp, Schedule
+from lookalike.methods.facts import Facts
 from lookalike.methods.method import Batch, Group, Method, Phase, Progress, Step
 from lookalike.modules import MomentumEncoder, NormedPrototypes
 
@@ -35,6 +36,13 @@ class DINO(Method):
     for long runs 0.04 to 0.07 over 30 epochs (official README). momentum: schedule of m, from 0.9995 for batches of
     256. The teacher is in training mode, with batch statistics of its own. Raises ValueError where no pair is left.
     """
+
+    facts = Facts(
+        target="the momentum encoder's centered softmax",
+        networks="two, one by momentum",
+        memory="prototypes",
+        when="vision transformers; photos of many scales",
+    )
 
     center: Tensor
 

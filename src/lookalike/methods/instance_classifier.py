@@ -25,6 +25,7 @@ from lookalike.functional import ClassTarget, hardest_classes, unit
 from lookalike.functional.collectives import gather_rows
 from lookalike.functional.shards import rows_of_shards
 from lookalike.methods.corpus import Corpus
+from lookalike.methods.facts import Facts
 from lookalike.methods.method import Batch, Method, Phase, Progress, Step
 from lookalike.modules import InstanceClasses, Sharded
 
@@ -41,7 +42,12 @@ class InstanceClassifier(Method):
     built with sampled=True: momentum and decay of the others are made up for exactly.
     """
 
-    negatives = "one class per image"
+    facts = Facts(
+        target="the image's own class, and its hardest ones",
+        negatives="one class per image",
+        memory="a weight per image",
+        when="each image matters; copies, products",
+    )
     reconstruction = "a reconstruction: the paper's text was out of reach (docs/methods/instance_classifier.md)"
 
     def __init__(

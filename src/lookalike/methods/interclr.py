@@ -30,6 +30,7 @@ from lookalike.functional.other_clusters import Sampler, negatives_of_other_clus
 from lookalike.functional.sampled import drawn_contrast
 from lookalike.functional.schedules import Constant, Schedule
 from lookalike.methods.corpus import Corpus
+from lookalike.methods.facts import Facts
 from lookalike.methods.method import Batch, Method, Phase, Progress, Step
 from lookalike.modules import Bank, Clusters, MomentumEncoder, Queue
 
@@ -43,7 +44,13 @@ class InterCLR(Method):
     of the momentum encoder. shuffle permutes the keys' batch, as in MoCo. warmup: epochs without inter.
     """
 
-    negatives = "queue of earlier images; images of other clusters"
+    facts = Facts(
+        target="the other view, and images of the same cluster",
+        negatives="queue of earlier images; images of other clusters",
+        networks="two, one by momentum",
+        memory="queue, a row per image",
+        when="images that fall into kinds",
+    )
 
     def __init__(
         self,

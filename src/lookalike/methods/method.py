@@ -16,6 +16,7 @@ from lookalike.functional import random
 from lookalike.functional.order import Order, Shuffle
 from lookalike.functional.schedules import Clock, Schedule
 from lookalike.methods.corpus import Corpus
+from lookalike.methods.facts import Facts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,8 +112,7 @@ class Group:
 class Method(nn.Module, ABC):
     """The only base class: no state and no constructor of its own beyond nn.Module's."""
 
-    negatives: ClassVar[str] = "none"  # what the loss pushes away from, for the list of methods
-    unlabeled: ClassVar[str] = ""  # said at the start of a run without labels, by a method that learns from them
+    facts: ClassVar[Facts]  # its row in the list of methods
     reconstruction: ClassVar[str] = ""  # said at the start of a run, where no source says all of how it is done
 
     @abstractmethod
@@ -135,7 +135,7 @@ class Method(nn.Module, ABC):
         """The loss of a batch of `rows` images if all looked alike; None where it says nothing about health."""
 
     def notes(self, epochs: float) -> Sequence[str] | None:
-        """Sentences for the log at the start of a run: what is dear, or not as asked; None: nothing."""
+        """Sentences for the log at the start of a run: what is dear, or not as asked."""
 
     def enter(self, phase: Phase, corpus: Corpus) -> None:
         """Once, at step 0 of a phase; may read the whole corpus; all it sets is saved."""

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from lookalike.functional import mixed_negatives, soft_contrast, unit
 from lookalike.functional.schedules import Constant, Schedule
+from lookalike.methods.facts import Facts
 from lookalike.methods.method import Batch, Method, Phase, Progress, Step
 from lookalike.modules import Column, MomentumEncoder, Queue
 
@@ -37,7 +38,13 @@ class MoCHi(Method):
     hardest of all. momentum: schedule of m. shuffle permutes the keys' batch, as in MoCo.
     """
 
-    negatives = "queue of earlier images, and mixes of the hardest"
+    facts = Facts(
+        target="the image's other view",
+        negatives="queue of earlier images, and mixes of the hardest",
+        networks="two, one by momentum",
+        memory="queue",
+        when="small batches, harder negatives",
+    )
 
     def __init__(
         self,

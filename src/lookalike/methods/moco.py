@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from lookalike.functional import Contrast, Margin, soft_contrast, unit
 from lookalike.functional.neighbors import resembling
 from lookalike.functional.schedules import Constant, Schedule
+from lookalike.methods.facts import Facts
 from lookalike.methods.method import Batch, Method, Phase, Progress, Step
 from lookalike.modules import MomentumEncoder, Queue
 
@@ -37,7 +38,13 @@ class MoCo(Method):
     margin, the positive's handicap; mask_above, the cosine with k above which a key of the queue is no negative.
     """
 
-    negatives = "queue of earlier images"
+    facts = Facts(
+        target="the image's other view",
+        negatives="queue of earlier images",
+        networks="two, one by momentum",
+        memory="queue",
+        when="small batches",
+    )
 
     def __init__(
         self,

@@ -19,6 +19,7 @@ from torch import nn
 
 from lookalike.functional import in_batch_contrast, unit
 from lookalike.functional.schedules import Cosine, Schedule
+from lookalike.methods.facts import Facts
 from lookalike.methods.method import Batch, Method, Phase, Progress, Step
 from lookalike.modules import MomentumEncoder
 
@@ -32,7 +33,12 @@ class MoCoV3(Method):
     1 for ResNet-50 there, 0.2 for vision transformers. The momentum encoder has no predictor.
     """
 
-    negatives = "other images of the batch"
+    facts = Facts(
+        target="the image's other view",
+        negatives="other images of the batch",
+        networks="two, one by momentum",
+        when="vision transformers; large batches",
+    )
 
     def __init__(
         self,

@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor, nn
 
 from lookalike.functional import in_batch_contrast, nearest_keys, unit
+from lookalike.methods.facts import Facts
 from lookalike.methods.method import Batch, Method, Phase, Progress, Step
 from lookalike.modules import Queue
 
@@ -31,7 +32,12 @@ class NNCLR(Method):
     Gradient flows through the predictions alone, those of all processes included.
     """
 
-    negatives = "other images of the batch"
+    facts = Facts(
+        target="the nearest neighbor of the other view",
+        negatives="other images of the batch",
+        memory="queue",
+        when="large batches; more varied positives",
+    )
 
     def __init__(
         self,

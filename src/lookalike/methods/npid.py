@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from lookalike.functional import contrast, drawn_contrast, mean_exponential, nce, unit
 from lookalike.functional.collectives import global_mean
 from lookalike.methods.corpus import Corpus
+from lookalike.methods.facts import Facts
 from lookalike.methods.method import Batch, Method, Phase, Progress, Step
 from lookalike.modules import Bank
 
@@ -37,7 +38,12 @@ class NPID(Method):
     the paper has the term, with 30 by memory, so that the default is our choice.
     """
 
-    negatives = "a memory bank of all images"
+    facts = Facts(
+        target="the image's own row",
+        negatives="a memory bank of all images",
+        memory="a row per image",
+        when="one view per step; the classic to compare with",
+    )
     normalizer: Tensor
 
     def __init__(

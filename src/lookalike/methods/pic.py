@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from lookalike.functional import Classified, ClassTarget, unit
 from lookalike.functional.order import Shuffle, Sliding, Window
+from lookalike.methods.facts import Facts
 from lookalike.methods.method import Batch, Method, Phase, Progress, Step
 from lookalike.modules import Column, InstanceClasses, Queue
 
@@ -33,7 +34,12 @@ class PIC(Method):
     the classes are then built with sampled=True. large_views: views that move the weights; small_views: that do not.
     """
 
-    negatives = "one class per image"
+    facts = Facts(
+        target="the image's own class",
+        negatives="one class per image",
+        memory="a weight per image",
+        when="each image matters; one view per step",
+    )
 
     def __init__(
         self,

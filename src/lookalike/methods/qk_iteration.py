@@ -21,6 +21,7 @@ from torch import nn
 from lookalike.functional import contrast, unit
 from lookalike.functional.live_keys import live_contrast
 from lookalike.methods.corpus import Corpus
+from lookalike.methods.facts import Facts
 from lookalike.methods.method import Batch, Method, Phase, Step
 from lookalike.modules import DerivedBank, Descriptor, unmeasured
 
@@ -37,7 +38,13 @@ class QKIteration(Method):
     are drawn anew for the bank of each phase.
     """
 
-    negatives = "all images, by a frozen network"
+    facts = Facts(
+        target="the other network's row of the image",
+        negatives="all images, by a frozen network",
+        networks="two, in turns",
+        memory="a row per image",
+        when="copies; a query and a key network",
+    )
     reconstruction = "a reconstruction: only the paper's abstract was within reach (docs/methods/qk_iteration.md)"
 
     def __init__(

@@ -25,6 +25,7 @@ from lookalike.functional.collectives import gather_rows, global_mean
 from lookalike.functional.crops import by_size
 from lookalike.functional.divergence import StopGradient, kl_divergence
 from lookalike.functional.schedules import Cosine, Schedule
+from lookalike.methods.facts import Facts
 from lookalike.methods.method import Batch, Method, Phase, Progress, Step
 from lookalike.modules import MomentumEncoder
 
@@ -42,7 +43,12 @@ class ReLICv2(Method):
     for a batch of one, which has nobody to tell an image from.
     """
 
-    negatives = "a few other images of the batch"
+    facts = Facts(
+        target="the image's other view, and equal odds in all views",
+        negatives="a few other images of the batch",
+        networks="two, one by momentum",
+        when="photos of objects; small crops",
+    )
     reconstruction = "a reconstruction: the authors released the evaluation alone (docs/methods/relicv2.md)"
 
     def __init__(

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from lookalike.functional import relations, soft_contrast, unit
 from lookalike.functional.schedules import Constant, Schedule
+from lookalike.methods.facts import Facts
 from lookalike.methods.method import Batch, Method, Phase, Progress, Step
 from lookalike.modules import MomentumEncoder, Queue
 
@@ -36,7 +37,13 @@ class ReSSL(Method):
     InfoNCE before the relations; that these have the positive, the queue and t as MoCo does is our choice.
     """
 
-    negatives = "queue of earlier images, by how alike they are"
+    facts = Facts(
+        target="the momentum encoder's similarities",
+        negatives="queue of earlier images, by how alike they are",
+        networks="two, one by momentum",
+        memory="queue",
+        when="small batches; images with many relatives",
+    )
 
     def __init__(
         self,

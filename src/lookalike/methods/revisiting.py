@@ -26,6 +26,7 @@ from lookalike.functional import Target, soft_contrast, unit
 from lookalike.functional.crops import by_size
 from lookalike.functional.neighbors import nearest_keys
 from lookalike.functional.schedules import Constant, Schedule
+from lookalike.methods.facts import Facts
 from lookalike.methods.method import Batch, Method, Phase, Progress, Step
 from lookalike.modules import MomentumEncoder, Queue, takes
 
@@ -41,7 +42,13 @@ class Revisiting(Method):
     is filled along with the other. Raises ValueError for more neighbors than rows.
     """
 
-    negatives = "queue of earlier images; the nearest of them are positives too"
+    facts = Facts(
+        target="the other view, small crops in it, and neighbors",
+        negatives="queue of earlier images; the nearest of them are positives too",
+        networks="two, one by momentum",
+        memory="queue",
+        when="photos of many objects and scales",
+    )
 
     def __init__(
         self,

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from lookalike.functional import soft_contrast, unit
 from lookalike.functional.schedules import Constant, Schedule
+from lookalike.methods.facts import Facts
 from lookalike.methods.method import Batch, Method, Phase, Progress, Step
 from lookalike.modules import MomentumEncoder, Queue
 
@@ -38,7 +39,13 @@ class SCE(Method):
     encoder).
     """
 
-    negatives = "queue of earlier images"
+    facts = Facts(
+        target="a mix of the other view and the momentum encoder's neighbors",
+        negatives="queue of earlier images",
+        networks="two, one by momentum",
+        memory="queue",
+        when="small batches; images with many relatives",
+    )
 
     def __init__(
         self,

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from lookalike.functional import nt_xent
+from lookalike.methods.facts import Facts
 from lookalike.methods.method import Batch, Method, Phase, Step
 
 VIEWS = ("view/1", "view/2")
@@ -30,7 +31,11 @@ class SimCLR(Method):
     does: twice the loss, which only matters to optimizers that are not scale-invariant.
     """
 
-    negatives = "other images of the batch"
+    facts = Facts(
+        target="the image's other view",
+        negatives="other images of the batch",
+        when="the simplest; gains from large batches",
+    )
 
     def __init__(
         self,

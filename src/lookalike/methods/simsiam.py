@@ -18,6 +18,7 @@ from torch import nn
 from lookalike.functional import paired_cosine
 from lookalike.functional.collectives import global_mean
 from lookalike.functional.schedules import Constant
+from lookalike.methods.facts import Facts
 from lookalike.methods.method import Batch, Group, Method, Phase, Step
 
 VIEWS = ("view/1", "view/2")
@@ -29,6 +30,11 @@ class SimSiam(Method):
     constant_predictor_rate keeps the predictor at the recipe's base rate from the first step to the last; without it
     the predictor follows the schedule of all others, as the official code does by default.
     """
+
+    facts = Facts(
+        target="the other view's projection",
+        when="nothing may be pushed apart; little memory",
+    )
 
     def __init__(
         self,

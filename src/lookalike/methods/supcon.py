@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 from lookalike.functional import nt_xent, sup_con
+from lookalike.methods.facts import Facts
 from lookalike.methods.method import Batch, Method, Phase, Step
 
 VIEWS = ("view/1", "view/2")
@@ -32,8 +33,12 @@ class SupCon(Method):
     its learning rates belong to that. None: the paper's loss as it stands.
     """
 
-    negatives = "images of other classes in the batch"
-    unlabeled = "without --labels every image is a class of its own, and the loss is that of simclr"
+    facts = Facts(
+        target="images of the same class",
+        negatives="images of other classes in the batch",
+        when="labels for all images",
+        unlabeled="without --labels every image is a class of its own, and the loss is that of simclr",
+    )
 
     def __init__(
         self,

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from lookalike.functional import sinkhorn, unit
 from lookalike.functional.collectives import global_mean
 from lookalike.functional.crops import by_size
+from lookalike.methods.facts import Facts
 from lookalike.methods.method import Batch, Group, Method, Phase, Progress, Step
 from lookalike.modules import Column, Prototypes, Queue, Rows
 
@@ -35,6 +36,12 @@ class SwAV(Method):
     images for each view with codes, 0 for none (3840 where the batch is 256). The learning rate of the prototypes,
     their decay and all else is the recipe's. Raises ValueError where no view could predict another's code.
     """
+
+    facts = Facts(
+        target="even codes of the other views",
+        memory="prototypes, queue",
+        when="photos of many scales; small crops",
+    )
 
     def __init__(
         self,

@@ -20,6 +20,7 @@ from torch.nn.functional import mse_loss
 
 from lookalike.functional import spread
 from lookalike.functional.collectives import global_mean
+from lookalike.methods.facts import Facts
 from lookalike.methods.method import Batch, Method, Phase, Step
 
 VIEWS = ("view/1", "view/2")
@@ -32,6 +33,11 @@ class VICReg(Method):
     distance: s as the "mean" over dimensions (facebookresearch/vicreg), or as their sum, the squared "norm", which the
     paper's equation is reported to have: D times as much. The default is our choice.
     """
+
+    facts = Facts(
+        target="the other view, with variance kept",
+        when="as Barlow Twins, with terms to weigh",
+    )
 
     def __init__(
         self,
