@@ -255,7 +255,8 @@ def trained(
         if not to_the_end:
             return {}
         view = cast.method.plan(1.0)[-1].reads[0]
-        return recognition(cast.method.encoder, cast.streams, view, seed=0, device=torch.device("cpu"), line=line)
+        sides = 2 * [(cast.method.encoder, view)]
+        return recognition(sides, cast.streams, seed=0, device=torch.device("cpu"), line=line)
 
 
 def main() -> None:

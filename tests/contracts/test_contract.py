@@ -40,7 +40,7 @@ def test_killed_after_every_step_and_resumed(name: str, accumulate: int, tmp_pat
     assert every_death(name, tmp_path, accumulate, 1) == STEPS
 
 
-@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("accumulate", [1, pytest.param(2, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", METHODS)
 def test_two_processes_killed_and_resumed(name: str, accumulate: int, tmp_path: Path, gloo) -> None:
     assert gloo.run(2, every_death, name, tmp_path, accumulate, 2) == [STEPS, STEPS]

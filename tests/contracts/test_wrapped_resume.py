@@ -9,7 +9,7 @@ from contracts.small_world import Killed
 from contracts.test_methods_resume import NARROW, SMALL, go, write_images
 from lookalike.functional import random
 from lookalike.methods.method import Batch
-from lookalike.recipes import METHODS, asked_for, build_encoder, build_method, load
+from lookalike.recipes import METHODS, RecipeError, asked_for, build_encoder, build_method, load
 from methods.fixtures import Redraws, progress
 
 ROTATION = "with.rotation={weight: 0.5}"
@@ -69,7 +69,13 @@ def test_what_asks_for_nothing_trains_as_the_method_alone(images: Path, tmp_path
     assert all("tasks.rotation" in name or name in ("method/cursor", "method/counts") for name in extra)
 
 
-@pytest.mark.parametrize("method", METHODS)
+def test_a_pair_of_networks_takes_no_tasks() -> None:
+    recipe = load("qk_iteration_bench", [*SMALL, *asked_for("rotation")])
+    with pytest.raises(RecipeError, match="QKIteration has no 'encoder' among query, key, bank: leave the task out"):
+        build_method(recipe, build_encoder(recipe.backbone, channels=3, size=16, seed=0), 64, lambda note: None)
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if name != "qk_iteration"])
 def test_every_method_takes_a_step_with_rotation(method: str) -> None:
     overrides = [*SMALL, *NARROW.get(method, []), "method.projector.hidden=32", "method.projector.out=16"]
     recipe = load(f"{method}_bench", [*overrides, *asked_for("rotation")])

@@ -50,9 +50,9 @@ def evaluate(
     device: Device = "auto",
     max_bad: MaxBad = 0.001,
 ) -> None:
-    """Score a trained encoder on labelled images, or on edited copies of photos (--protocol copy).
+    """Score a trained encoder on labelled images, or on copies.
 
-    Raw pixels and random weights are scored beside it, and what --reference names; how far it is ahead of the best of
+    Edited copies, and what has to be found for each of them, are made from photos by --protocol copy. Raw pixels and random weights are scored beside it, and what --reference names; how far it is ahead of the best of
     them is said for each protocol. The encoder is not changed. The scores are added to RUN/evaluation.json; the last
     line is the trained encoder's first score.
     """
