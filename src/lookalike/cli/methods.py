@@ -8,7 +8,7 @@ WIDE = 140  # columns of a terminal in which a row of the table is read with eas
 
 
 def methods() -> None:
-    """List the methods: what each compares, keeps and costs, and what can be added to any of them."""
+    """List the methods, and what can be added to any of them."""
     from lookalike.api import list_methods, list_wrappers
     from lookalike.api.catalog import MethodFacts
 
