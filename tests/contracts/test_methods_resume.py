@@ -112,7 +112,7 @@ def unbroken(images: Path, tmp_path_factory: pytest.TempPathFactory):
 
 
 def stops() -> list:
-    """Every method with every stop and number of workers; by default each stop of MoCo's once, and one of each other."""
+    """Every method with every stop and number of workers; by default MoCo's stops once each, and one of each other."""
     cases = []
     for number, method in enumerate(METHODS):
         for place, (after, workers) in enumerate(product(DEATHS, (0, 2))):
