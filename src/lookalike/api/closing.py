@@ -1,5 +1,6 @@
 """The end of a run: whether the encoder knows an image by another view of it, beside references that cost little."""
 
+import re
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -58,7 +59,7 @@ def drawn(streams: Streams, order: Tensor, view: str, *, seed: int, attempt: int
 def close(run: Training, line: Line) -> None:
     """Says what `recognition` found for a finished run's first role, and writes it into metrics.jsonl."""
     plan, exports = run.method.plan(1.0), run.method.exports()
-    phases = {name.partition(".")[0]: phase for phase in plan for name in phase.trains}
+    phases = {re.sub(r"^(method\.)+", "", name).partition(".")[0]: phase for phase in plan for name in phase.trains}
     sides = [(network, phases[role].reads[0]) for role, network in exports.items()]
     streams, device = run.streams, run.runtime.device
     shares = recognition([sides[0], sides[-1]], streams, seed=streams.seed, device=device, line=line)
