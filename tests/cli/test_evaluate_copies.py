@@ -162,7 +162,25 @@ def test_in_the_challenge_rows_of_more_than_256_dimensions_are_reduced_on_the_ba
     assert {one["whitening"] for one in settings} == {"PCAW256"}
     assert {one["dim"] for one in settings} == {11}  # 12 background images span so many
     assert [one.protocol.settings["dim"] for one in found.scores["narrow"]] == [48, 48, 48, 11]
-    assert [one.reference for one in found.worth] == ["narrow"] * 3
+    assert [(one.probe, one.reference) for one in found.worth] == [("uAP (normalization 1[0,2], PCAW256)", "narrow")]
+
+
+def test_a_run_is_compared_with_rivals_that_were_scored_in_the_same_way(benchmark):
+    """In the challenge a rival of more than 256 dimensions has other columns than a narrow run."""
+    small = Sides(name="trained", query=nn.Flatten(), reference=nn.Flatten(), size=2)
+    wide = Sides(name="wide", query=Wide(), reference=Wide(), size=16)
+    with Line(quiet=True) as line:
+        found = copies(
+            copy_folder(benchmark), [small, wide], protocol="disc21", device=torch.device("cpu"), max_bad=0.0, line=line
+        )
+    same = {"normalization": "1[0,2]", "whitening": "PCAW256"}
+    white = {
+        name: [score.value for score in scores if same.items() <= score.protocol.settings.items()]
+        for name, scores in found.scores.items()
+    }
+    (one,) = found.worth
+    assert (one.probe, one.reference) == ("uAP (normalization 1[0,2], PCAW256)", "wide")
+    assert [one.gain] == [white["trained"][0] - white["wide"][0]]
 
 
 def test_an_unreadable_image_and_its_pair_are_left_out(finished, own_benchmark):
