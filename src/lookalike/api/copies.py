@@ -199,7 +199,7 @@ def _edits(result: CopyResult, made: Edits) -> list[EditRow]:
 
 
 def _worth(judged: dict[str, list[Judged]]) -> list[Worth]:
-    """Column by column: the run against the best of those scored in the same way, on the same samples of the queries."""
+    """Column by column: the run against the best of those scored alike, on the same samples of the queries."""
     tables = {name: {one.column: one for one in of} for name, of in judged.items()}
     found = []
     for column, own in tables.pop("trained").items():
