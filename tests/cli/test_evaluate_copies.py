@@ -1,5 +1,7 @@
 """lookalike evaluate --protocol copy and disc21 on a tiny benchmark: equal to the parts, for one network and two."""
 
+import contextlib
+import io
 import json
 import re
 import shutil
@@ -13,10 +15,12 @@ from torch import Tensor, nn
 
 from lookalike.api import evaluate
 from lookalike.api.copies import copies
+from lookalike.api.copy_benchmark import build_copy_benchmark
 from lookalike.api.folder import RunFolder
 from lookalike.api.haystack import whole
+from lookalike.api.leaks import leaks
 from lookalike.api.sides import Sides, roles
-from lookalike.data import Folder, copy_folder
+from lookalike.data import Folder, copy_folder, open_source
 from lookalike.evaluation import copy_detection, extract, whitening
 from lookalike.functional.normalization import ISC2021, SSCD
 from lookalike.training.progress import Line
@@ -243,6 +247,37 @@ def test_photos_become_a_benchmark_once(own_run, tmp_path):
     # the folder may be given itself, and then nothing is built
     report = evaluate(own_run, tmp_path / "copies", protocols="copy", references=False)
     assert [score.value for score in report.scores["trained"]] == [score["value"] for score in one["scores"]["trained"]]
+
+
+def test_a_run_that_was_trained_on_the_photos_is_told_and_noted(own_run, benchmark, tmp_path):
+    """By the same folder, one in the other, or the same files; training/ of a benchmark is there to be trained on."""
+    own, photos = RunFolder(own_run), write_images(tmp_path / "photos", 12)
+    began = own.manifest()
+
+    def warned(data: Path, trained: str, identity: str = "another") -> list[str]:
+        (own_run / "manifest.json").write_text(json.dumps({**began, "data": trained, "identity": identity}))
+        with contextlib.redirect_stderr(io.StringIO()) as err, Line(quiet=False) as line:
+            found = leaks({"trained": own, "resnet": None}, data, copy_folder(place), line)
+        assert ("warning: trained was trained on photos of this benchmark" in " ".join(err.getvalue().split())) == bool(
+            found
+        )
+        return found
+
+    place = build_copy_benchmark(photos, tmp_path / "built")
+    (tmp_path / "link").symlink_to(photos)
+    for trained in ("photos", "photos/some", ".", "link"):
+        assert warned(photos, str(tmp_path / trained)) == ["trained"]
+    assert warned(place, str(tmp_path / "built" / "references")) == ["trained"]
+    assert warned(place, "/elsewhere", open_source(photos).identity()) == ["trained"]
+    assert warned(place, str(tmp_path / "built" / "training")) == []
+    assert warned(photos, str(tmp_path / "photographs")) == []
+    assert warned(place, "hf://datasets/somebody/photos") == []
+    (own_run / "manifest.json").write_text(json.dumps({**began, "data": str(benchmark)}))
+    report = evaluate(own_run, benchmark, protocols="copy", references=False)
+    assert {score.found["caution"] for score in report.scores["trained"]} == {"trained on these photos"}
+    (own_run / "manifest.json").unlink()
+    report = evaluate(own_run, benchmark, protocols="copy", references=False)
+    assert not any("caution" in score.found for score in report.scores["trained"])
 
 
 def test_a_place_to_build_where_nothing_is_built(own_run, benchmark, labelled):

@@ -11,6 +11,7 @@ import torch
 from lookalike.api.copies import COPIES, copies
 from lookalike.api.copy_benchmark import build_copy_benchmark
 from lookalike.api.folder import RunFolder
+from lookalike.api.leaks import cautioned, leaks
 from lookalike.api.models import Scored, models
 from lookalike.api.prepared import Prepared
 from lookalike.api.protocols import FOR_WEIGHTS, PROBES, Exam
@@ -86,8 +87,10 @@ def evaluate(
         sides = models_of_copies(folder, references=references, others=others)
         with Line(quiet=quiet) as line:
             benchmark = _benchmark(folder, data, names[0], out, line)
+            seen = leaks({"trained": folder} | {name: RunFolder.at(name) for name in others}, data, benchmark, line)
             found = copies(benchmark, sides, protocol=names[0], device=pick(device), max_bad=max_bad, line=line)
-        return Report(found.scores, worth=found.worth, hours=folder.hours(), edits=found.edits)
+        scores = {name: cautioned(of) if name in seen else of for name, of in found.scores.items()}
+        return Report(scores, worth=found.worth, hours=folder.hours(), edits=found.edits)
     _demand_no_place(names[0], out)
     scored = models(folder, references=references, others=others, role=role)
     halves, place = labelled(data, channels=folder.recipe().data.channels), pick(device)
