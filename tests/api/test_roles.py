@@ -13,6 +13,7 @@ from lookalike import pretrain
 from lookalike.api import evaluate
 from lookalike.api.export import export
 from lookalike.api.folder import RunFolder
+from lookalike.api.sides import models_of_copies
 from lookalike.api.start import start_pair
 from lookalike.functional import random
 from lookalike.modules import Descriptor, backbone, load_weights
@@ -97,6 +98,17 @@ def test_a_role_is_scored(role: str, run, images: Path) -> None:
     report = evaluate(run.path, images, protocols="knn", role=role, references=False)
     assert report.best.protocol.features == f"{role} descriptor"
     assert 0 <= report.best.value <= 1
+
+
+def test_copies_are_scored_by_the_descriptors_of_both_roles(run) -> None:
+    trained, fresh, pixels, *_ = models_of_copies(RunFolder(run.path), references=True, others=[])
+    assert [one.features for one in (trained, fresh, pixels)] == [
+        "query and key descriptor",
+        "query descriptor",
+        "pixels",
+    ]
+    assert isinstance(trained.query, Descriptor)
+    assert trained.query is not trained.reference
 
 
 def test_both_sides_start_from_a_run_and_one_from_a_file(run, tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """lookalike evaluate --protocol copy and disc21 on a tiny benchmark: equal to the parts, for one network and two."""
 
+import contextlib
+import io
 import json
 import re
 import shutil
@@ -13,10 +15,12 @@ from torch import Tensor, nn
 
 from lookalike.api import evaluate
 from lookalike.api.copies import copies
+from lookalike.api.copy_benchmark import build_copy_benchmark
 from lookalike.api.folder import RunFolder
 from lookalike.api.haystack import whole
+from lookalike.api.leaks import leaks
 from lookalike.api.sides import Sides, roles
-from lookalike.data import Folder, copy_folder
+from lookalike.data import Folder, copy_folder, open_source
 from lookalike.evaluation import copy_detection, extract, whitening
 from lookalike.functional.normalization import ISC2021, SSCD
 from lookalike.training.progress import Line
@@ -162,7 +166,25 @@ def test_in_the_challenge_rows_of_more_than_256_dimensions_are_reduced_on_the_ba
     assert {one["whitening"] for one in settings} == {"PCAW256"}
     assert {one["dim"] for one in settings} == {11}  # 12 background images span so many
     assert [one.protocol.settings["dim"] for one in found.scores["narrow"]] == [48, 48, 48, 11]
-    assert [one.reference for one in found.worth] == ["narrow"] * 3
+    assert [(one.probe, one.reference) for one in found.worth] == [("uAP (normalization 1[0,2], PCAW256)", "narrow")]
+
+
+def test_a_run_is_compared_with_rivals_that_were_scored_in_the_same_way(benchmark):
+    """In the challenge a rival of more than 256 dimensions has other columns than a narrow run."""
+    small = Sides(name="trained", query=nn.Flatten(), reference=nn.Flatten(), size=2)
+    wide = Sides(name="wide", query=Wide(), reference=Wide(), size=16)
+    with Line(quiet=True) as line:
+        found = copies(
+            copy_folder(benchmark), [small, wide], protocol="disc21", device=torch.device("cpu"), max_bad=0.0, line=line
+        )
+    same = {"normalization": "1[0,2]", "whitening": "PCAW256"}
+    white = {
+        name: [score.value for score in scores if same.items() <= score.protocol.settings.items()]
+        for name, scores in found.scores.items()
+    }
+    (one,) = found.worth
+    assert (one.probe, one.reference) == ("uAP (normalization 1[0,2], PCAW256)", "wide")
+    assert [one.gain] == [white["trained"][0] - white["wide"][0]]
 
 
 def test_an_unreadable_image_and_its_pair_are_left_out(finished, own_benchmark):
@@ -225,6 +247,37 @@ def test_photos_become_a_benchmark_once(own_run, tmp_path):
     # the folder may be given itself, and then nothing is built
     report = evaluate(own_run, tmp_path / "copies", protocols="copy", references=False)
     assert [score.value for score in report.scores["trained"]] == [score["value"] for score in one["scores"]["trained"]]
+
+
+def test_a_run_that_was_trained_on_the_photos_is_told_and_noted(own_run, benchmark, tmp_path):
+    """By the same folder, one in the other, or the same files; training/ of a benchmark is there to be trained on."""
+    own, photos = RunFolder(own_run), write_images(tmp_path / "photos", 12)
+    began = own.manifest()
+
+    def warned(data: Path, trained: str, identity: str = "another") -> list[str]:
+        (own_run / "manifest.json").write_text(json.dumps({**began, "data": trained, "identity": identity}))
+        with contextlib.redirect_stderr(io.StringIO()) as err, Line(quiet=False) as line:
+            found = leaks({"trained": own, "resnet": None}, data, copy_folder(place), line)
+        assert ("warning: trained was trained on photos of this benchmark" in " ".join(err.getvalue().split())) == bool(
+            found
+        )
+        return found
+
+    place = build_copy_benchmark(photos, tmp_path / "built")
+    (tmp_path / "link").symlink_to(photos)
+    for trained in ("photos", "photos/some", ".", "link"):
+        assert warned(photos, str(tmp_path / trained)) == ["trained"]
+    assert warned(place, str(tmp_path / "built" / "references")) == ["trained"]
+    assert warned(place, "/elsewhere", open_source(photos).identity()) == ["trained"]
+    assert warned(place, str(tmp_path / "built" / "training")) == []
+    assert warned(photos, str(tmp_path / "photographs")) == []
+    assert warned(place, "hf://datasets/somebody/photos") == []
+    (own_run / "manifest.json").write_text(json.dumps({**began, "data": str(benchmark)}))
+    report = evaluate(own_run, benchmark, protocols="copy", references=False)
+    assert {score.found["caution"] for score in report.scores["trained"]} == {"trained on these photos"}
+    (own_run / "manifest.json").unlink()
+    report = evaluate(own_run, benchmark, protocols="copy", references=False)
+    assert not any("caution" in score.found for score in report.scores["trained"])
 
 
 def test_a_place_to_build_where_nothing_is_built(own_run, benchmark, labelled):

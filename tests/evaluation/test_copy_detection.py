@@ -122,6 +122,21 @@ def test_the_best_pairs_are_those_of_a_sort_for_any_tile(monkeypatch, cells, mos
     assert heard[-1] == 12
 
 
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
+def test_rows_that_are_not_finite_are_refused(wrong):
+    query, reference, truth, _ = world()
+    broken = reference.clone()
+    broken[[3, 5], 1] = wrong
+    with pytest.raises(ValueError, match="2 of 40 bank rows are not finite, and cannot be compared: look at the model"):
+        nearest_pairs(query, broken, 10)
+    with pytest.raises(ValueError, match="2 of 40 references are not finite"):
+        copy_detection(query, broken, truth)
+    with pytest.raises(ValueError, match="2 of 40 references are not finite"):
+        copy_detection(query, broken, truth, neighbors=5)
+    with pytest.raises(ValueError, match="2 of 40 queries are not finite"):
+        copy_detection(broken, reference, truth)
+
+
 def test_two_encoders_may_describe_the_two_sides():
     truth = torch.stack([torch.arange(6), torch.arange(6)], dim=1)
     turn = torch.linalg.qr(torch.randn(6, 6)).Q

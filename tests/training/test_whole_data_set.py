@@ -5,12 +5,13 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from timm.layers import DropPath
 from torch import nn
 
 from contracts.small_world import Draws
 from lookalike.data import Folder, cached
 from lookalike.methods.method import Phase
-from lookalike.training.corpus import WholeDataSet
+from lookalike.training.corpus import WholeDataSet, training_mode
 from lookalike.training.runtime import Runtime
 from lookalike.training.streams import Streams
 from lookalike.training.timeline import timeline
@@ -27,6 +28,19 @@ def whole(source, identity: str) -> WholeDataSet:
     plan = [Phase(name="key/1", epochs=1.0, trains=(), reads=("view",))]
     (stretch,) = timeline(plan, size=4, batch=2)
     return WholeDataSet(Streams(source=source, views=Draws(), batch=2, identity=identity), stretch, Runtime())
+
+
+def test_batch_statistics_skip_no_residual_branch_and_leave_the_global_generator_alone() -> None:
+    encoder = nn.Sequential(Means(), DropPath(0.5), nn.BatchNorm1d(3))
+    pixels = torch.randint(256, (6, 3, 4, 4), dtype=torch.uint8)
+    before = torch.get_rng_state()
+    with training_mode(encoder):
+        rows = encoder(pixels)
+    means = pixels.float().mean((2, 3))
+    expected = (means - means.mean(0)) / (means.var(0, correction=0) + 1e-5).sqrt()
+    torch.testing.assert_close(rows, expected)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(part.training for part in encoder.modules())
 
 
 def test_images_that_changed_since_the_start_are_refused_by_the_name_of_the_phase(tmp_path: Path) -> None:

@@ -199,12 +199,13 @@ def _edits(result: CopyResult, made: Edits) -> list[EditRow]:
 
 
 def _worth(judged: dict[str, list[Judged]]) -> list[Worth]:
-    """Column by column: the run against the best of the others, on the same samples of the queries."""
+    """Column by column: the run against the best of those scored alike, on the same samples of the queries."""
+    tables = {name: {one.column: one for one in of} for name, of in judged.items()}
     found = []
-    for number, own in enumerate(judged["trained"]):
-        rivals = {name: of[number] for name, of in judged.items() if name != "trained" and number < len(of)}
+    for column, own in tables.pop("trained").items():
+        rivals = {name: table[column] for name, table in tables.items() if column in table}
         if rivals:
             name, best = max(rivals.items(), key=lambda item: item[1].result.uap)
             gain, ends = own.result.uap - best.result.uap, percentiles(own.draws - best.draws)
-            found.append(Worth(probe=own.column.name, reference=name, gain=gain, interval=ends))
+            found.append(Worth(probe=column.name, reference=name, gain=gain, interval=ends))
     return found

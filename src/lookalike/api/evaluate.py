@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 
-from lookalike.api.copies import COPIES, copies
+from lookalike.api.copies import COPIES, Copies, copies
 from lookalike.api.copy_benchmark import build_copy_benchmark
 from lookalike.api.folder import RunFolder
+from lookalike.api.leaks import cautioned, leaks
 from lookalike.api.models import Scored, models
 from lookalike.api.prepared import Prepared
 from lookalike.api.protocols import FOR_WEIGHTS, PROBES, Exam
@@ -85,9 +86,9 @@ def evaluate(
         _demand_no_role(names[0], role)
         sides = models_of_copies(folder, references=references, others=others)
         with Line(quiet=quiet) as line:
-            benchmark = _benchmark(folder, data, names[0], out, line)
+            benchmark, seen = _benchmark(folder, others, data, names[0], out, line)
             found = copies(benchmark, sides, protocol=names[0], device=pick(device), max_bad=max_bad, line=line)
-        return Report(found.scores, worth=found.worth, hours=folder.hours(), edits=found.edits)
+        return _of_copies(found, seen, folder)
     _demand_no_place(names[0], out)
     scored = models(folder, references=references, others=others, role=role)
     halves, place = labelled(data, channels=folder.recipe().data.channels), pick(device)
@@ -108,14 +109,28 @@ def _demand_no_place(protocol: str, out: str | PathLike[str] | None) -> None:
 
 
 def _benchmark(
-    folder: RunFolder, data: str | PathLike[str], protocol: str, out: str | PathLike[str] | None, line: Line
-) -> CopyFolder:
-    """The benchmark that `data` holds; under copy, one of its photos otherwise, built once."""
+    folder: RunFolder,
+    others: Sequence[str],
+    data: str | PathLike[str],
+    protocol: str,
+    out: str | PathLike[str] | None,
+    line: Line,
+) -> tuple[CopyFolder, list[str]]:
+    """The benchmark that `data` holds; under copy, one of its photos otherwise, built once. And who has seen it."""
+    photos = data
     if protocol == "copy" and not holds_copies(data):
         data = build_copy_benchmark(data, out or folder.path / "copy-benchmark", line=line)
     elif out is not None:
         raise ValueError(f"--out is where a benchmark is built, and {data} is to hold one already: leave it out")
-    return copy_folder(data, channels=folder.recipe().data.channels)
+    benchmark = copy_folder(data, channels=folder.recipe().data.channels)
+    runs = {"trained": folder} | {name: RunFolder.at(name) for name in others}
+    return benchmark, leaks(runs, photos, benchmark, line)
+
+
+def _of_copies(found: Copies, seen: Sequence[str], folder: RunFolder) -> Report:
+    """The scores of runs that have seen the photos in training say so."""
+    scores = {name: cautioned(of) if name in seen else of for name, of in found.scores.items()}
+    return Report(scores, worth=found.worth, hours=folder.hours(), edits=found.edits)
 
 
 def _of_labels(

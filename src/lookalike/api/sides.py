@@ -9,6 +9,7 @@ from torch import nn
 from lookalike.api.folder import RunFolder
 from lookalike.api.models import named
 from lookalike.evaluation import ColorHistogram, DifferenceHash, PerceptualHash, RawPixels, random_weights
+from lookalike.modules import Descriptor
 from lookalike.recipes import view_size
 
 HASHED = 64  # pixels that hashes and histograms are shown; our choice
@@ -56,7 +57,14 @@ def models_of_copies(folder: RunFolder, *, references: bool, others: Sequence[st
     if references:
         fresh, pixels = random_weights(trained.query, recipe.seed), RawPixels()
         found += [
-            Sides(name="random weights", query=fresh, reference=fresh, size=trained.size, seed=recipe.seed),
+            Sides(
+                name="random weights",
+                query=fresh,
+                reference=fresh,
+                size=trained.size,
+                features="query descriptor" if isinstance(fresh, Descriptor) else "backbone",
+                seed=recipe.seed,
+            ),
             Sides(name="raw pixels", query=pixels, reference=pixels, size=trained.size, features="pixels"),
         ]
         cheap = {"pHash": PerceptualHash(), "dHash": DifferenceHash(), "color histogram": ColorHistogram()}
@@ -72,13 +80,15 @@ def models_of_copies(folder: RunFolder, *, references: bool, others: Sequence[st
 
 def of_run(name: str, folder: RunFolder) -> Sides:
     """The networks of a finished run."""
-    recipe = folder.recipe()
-    query, reference = roles(folder.exports())
+    recipe, exports = folder.recipe(), folder.exports()
+    query, reference = roles(exports)
+    role = "encoder" if query is reference else "query and key"
     return Sides(
         name=name,
         query=query,
         reference=reference,
         size=view_size(recipe),
+        features=f"{role} descriptor" if isinstance(query, Descriptor) else "backbone",
         seed=recipe.seed,
         epochs=recipe.epochs,
     )

@@ -18,7 +18,9 @@ from lookalike.data.images import Images
 
 ROWS = 16  # a hash compares each of 16 x 16 averages with its right neighbor
 BITS = ROWS * ROWS
-NEAR = 32  # differing bits of nearly equal pictures, at most: photos of other things differ in 45 and more. Our choice
+# differing bits of nearly equal pictures, at most; our choice. Photos of other things differ in 44 and more (the least
+# among 991 photos), small or flat images in fewer (22 among 5,000 of CIFAR-10): different ones may be taken for equal
+NEAR = 32
 CHUNK = 256  # rows of hashes compared at once
 
 
@@ -37,8 +39,8 @@ def pictures(source: Images, *, near: int = NEAR, on_progress: Callable[[int, in
     """The different pictures of a source, in its order; every image is decoded once.
 
     Equal are images of the same decoded pixels; near are images whose hashes differ in `near` bits at most, or that are
-    joined by a chain of such; near=-1 leaves these in. on_progress hears (images seen, images). Raises ValueError for
-    more bits than there are.
+    joined by a chain of such, small or flat images that differ among them; near=-1 leaves these in. on_progress hears
+    (images seen, images). Raises ValueError for more bits than there are.
     """
     if not -1 <= near < BITS // 2:
         raise ValueError(

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from lookalike.evaluation.neighbors import nearest, nearest_pairs
+from lookalike.evaluation.neighbors import demand_finite, nearest, nearest_pairs
 from lookalike.evaluation.worth import RESAMPLES
 from lookalike.functional import random
 from lookalike.functional.normalization import Normalization, background_level, with_level, with_one
@@ -125,7 +125,8 @@ def copy_detection(
     Queries and references may come from two encoders. normalization: lowers a query's scores by what it gets in the
     background set. neighbors: only so many references of each query count (10 in SSCD's evaluation); None: any pair
     may. The best `most` pairs are judged. `on_progress` hears the number of queries done. Raises ValueError for no
-    queries or references, pairs that are none of them, normalization without a background, and as `ranking` does.
+    queries or references, rows that are not finite, pairs that are none of them, normalization without a background,
+    and as `ranking` does.
     """
     _demand_rows(query_rows, reference_rows, truth)
     query_QD, reference_ND = normalize(query_rows.float(), dim=1), normalize(reference_rows.float(), dim=1)
@@ -208,6 +209,7 @@ def _levels(query_QD: Tensor, background_rows: Tensor | None, form: Normalizatio
             "score normalization needs a background set, of images that are neither references nor sources of queries, "
             "and there is none: add a folder training/"
         )
+    demand_finite(background_rows, "background rows")
     background_MD = normalize(background_rows.float(), dim=1)
     found = nearest(query_QD, background_MD, form.last + 1, cosine=False, exclude_self=False)
     return background_level(found.similarity, form)
@@ -222,6 +224,8 @@ def _nearest_of_each(query_QD: Tensor, reference_ND: Tensor, k: int, most: int) 
 
 
 def _demand_rows(query_rows: Tensor, reference_rows: Tensor, truth: Tensor) -> None:
+    demand_finite(query_rows, "queries")
+    demand_finite(reference_rows, "references")
     if not len(query_rows) or not len(reference_rows):
         raise ValueError(f"{len(query_rows)} queries cannot look for {len(reference_rows)} references: give images")
     ends = torch.tensor([len(query_rows), len(reference_rows)])

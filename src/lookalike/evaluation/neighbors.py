@@ -90,6 +90,15 @@ def _decode(keys_Qk: Tensor, N: int) -> Neighbors:
     return Neighbors(rows=N - 1 - keys_Qk.remainder(N), similarity=similarity)
 
 
+def demand_finite(rows_ND: Float[Tensor, "N D"], what: str) -> None:
+    """Raises ValueError where a row is not finite: no comparison with it is true, so its pairs would be lost."""
+    broken = int((~rows_ND.isfinite().all(1)).sum())
+    if broken:
+        raise ValueError(
+            f"{broken:,} of {len(rows_ND):,} {what} are not finite, and cannot be compared: look at the model"
+        )
+
+
 def nearest_pairs(
     query_QD: Float[Tensor, "Q D"],
     bank_ND: Float[Tensor, "N D"],
@@ -100,10 +109,12 @@ def nearest_pairs(
     """The `most` pairs of a query and a bank row with the largest inner products, of all queries together.
 
     Of equally similar pairs the first query's first rows come first. Never more than 2 `most` + CELLS pairs exist.
-    `on_progress` hears the number of queries done. Raises ValueError for `most` < 1.
+    `on_progress` hears the number of queries done. Raises ValueError for `most` < 1, and for rows that are not finite.
     """
     if most < 1:
         raise ValueError(f"{most} pairs were asked for: ask for at least one")
+    demand_finite(query_QD, "queries")
+    demand_finite(bank_ND, "bank rows")
     query_QD, bank_ND = query_QD.float(), bank_ND.float()
     N, pairs = len(bank_ND), max(len(query_QD) * len(bank_ND), 1)
     width = max(1, min(N, CELLS))

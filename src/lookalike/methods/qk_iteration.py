@@ -88,7 +88,7 @@ class QKIteration(Method):
         ]
 
     def possible(self, epochs: float) -> int:
-        """Rounds of at least an epoch: in a shorter one a side would not see all images."""
+        """Rounds of at least an epoch, our choice: in a round of one, Q and K see a share of the images each."""
         return max(1, min(self.rounds, int(epochs)))
 
     def prepare(self, phase: Phase, corpus: Corpus) -> None:

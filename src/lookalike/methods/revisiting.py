@@ -39,7 +39,7 @@ class Revisiting(Method):
 
     neighbors is n, weight that of their loss, without which the first `warmup` epochs do (official code: 0 or 5).
     momentum: schedule of m. shuffle permutes the keys' batch, as in MoCo. The features' queue has as many rows and
-    is filled along with the other. Raises ValueError for more neighbors than rows.
+    is filled along with the other. More neighbors than rows are all rows; ValueError for none.
     """
 
     facts = Facts(

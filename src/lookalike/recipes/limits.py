@@ -29,7 +29,7 @@ class Limit(NamedTuple):
 OTHERS_OF_A_BATCH = "a batch has {} other images"
 IMAGES = "there are {} images"
 LIMITS: Mapping[tuple[str, str], Limit] = {
-    ("ascl", "neighbors"): Limit(
+    ("ascl", "neighbors"): Limit(  # with a queue, the method itself refuses more than its rows
         lambda there: there.queue or there.rows - 1, OTHERS_OF_A_BATCH, "all of them are neighbors"
     ),
     ("mochi", "hardest"): Limit(lambda there: there.queue, "the queue has {} rows", "all of them are the hardest"),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from timm.layers import DropPath
 from torch import Tensor, nn
 
 from lookalike.data import Cached, Images
@@ -91,7 +92,14 @@ class WholeDataSet:
 
 @contextmanager
 def training_mode(module: nn.Module) -> Iterator[None]:
-    """The module in training mode, without gradient; afterwards every mode and buffer is as before."""
+    """Batch statistics, without gradient; afterwards every mode and buffer is as before.
+
+    No residual branch is skipped: stochastic depth stays in eval mode, as it draws from the global generator, and rows
+    that are kept should not depend on chance.
+    """
     with evaluating(module):
         module.train()
+        for layer in module.modules():
+            if isinstance(layer, DropPath):
+                layer.eval()
         yield
