@@ -11,6 +11,8 @@ PACKAGE = REPOSITORY / "src" / "lookalike"
 CONTRACT = (
     "methods/method.py",
     "methods/corpus.py",
+    "methods/facts.py",
+    "methods/facts.py",
     "methods/rows.py",
 )  # what every method may know; others are methods
 

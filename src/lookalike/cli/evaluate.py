@@ -52,10 +52,9 @@ def evaluate(
 ) -> None:
     """Score a trained encoder on labelled images, or on copies.
 
-    Edited copies, and what has to be found for each of them, are made from photos by --protocol copy. Raw pixels and
-    random weights are scored beside it, and what --reference names; how far it is ahead of the best of them is said for
-    each protocol. The encoder is not changed. The scores are added to RUN/evaluation.json; the last line is the trained
-    encoder's first score.
+    With --protocol copy edited copies are made of photos. Raw pixels and random weights are scored beside it, and what
+    --reference names; how far it is ahead of the best is said for each protocol. The encoder is not changed. Scores are
+    added to RUN/evaluation.json; the last line is the trained encoder's first score.
     """
     from lookalike.api import evaluate as measure
 
