@@ -5,6 +5,7 @@ import io
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -185,6 +186,35 @@ def test_a_run_is_compared_with_rivals_that_were_scored_in_the_same_way(benchmar
     (one,) = found.worth
     assert (one.probe, one.reference) == ("uAP (normalization 1[0,2], PCAW256)", "wide")
     assert [one.gain] == [white["trained"][0] - white["wide"][0]]
+
+
+class Constant(nn.Module):
+    """The same row for every image."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.dim = dim
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return torch.ones(len(pixels), self.dim)
+
+
+def test_a_model_whose_rows_are_all_equal_has_no_whitened_column(benchmark):
+    collapsed, wide = (Sides(name="flat", query=Constant(dim), reference=Constant(dim), size=2) for dim in (3, 300))
+
+    def found(trained: Sides, other: Sides):
+        models, place = [replace(trained, name="trained"), other], torch.device("cpu")
+        with contextlib.redirect_stderr(io.StringIO()) as err, Line(quiet=False) as line:
+            scores = copies(copy_folder(benchmark), models, protocol="disc21", device=place, max_bad=0.0, line=line)
+        return scores.scores, " ".join(err.getvalue().split())
+
+    small = Sides(name="trained", query=nn.Flatten(), reference=nn.Flatten(), size=2)
+    scores, said = found(small, collapsed)
+    assert [len(scores[name]) for name in ("trained", "flat")] == [4, 3]
+    assert "flat gives all background images the same row: what is whitened is left out" in said
+    assert list(found(small, wide)[0]) == ["trained"]
+    with pytest.raises(ValueError, match="the run gives all background images the same row"):
+        found(wide, collapsed)
 
 
 def test_an_unreadable_image_and_its_pair_are_left_out(finished, own_benchmark):

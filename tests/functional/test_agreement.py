@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from lookalike.functional.agreement import Agreement, frechet
+from lookalike.recipes.wrappers import CurationSection
 
 KINDS = ("worst", "mean", "nearest")
 
@@ -37,7 +38,7 @@ def oracle(one: Tensor, two: Tensor, agreement: Agreement) -> list[float]:
         [apart(rows[a], rows[b], agreement.distance) for b in range(2 * count) if b % count != a % count]
         for a in range(2 * count)
     ]
-    missed = [sum(d < own[a % count] for d in others[a]) >= agreement.neighbors for a in range(2 * count)]
+    missed = [sum(d <= own[a % count] for d in others[a]) >= agreement.neighbors for a in range(2 * count)]
     of_pair = [others[i] + others[i + count] for i in range(count)]
     everything = [d for of_one in others for d in of_one]
     whole = {
@@ -81,6 +82,25 @@ def test_scores_know_no_order_of_images_or_views(kind: str) -> None:
     torch.testing.assert_close(agreement.score(one[order], two[order]), score)
     if kind != "frechet":  # which compares distributions: another partner is none
         assert agreement.score(one, two.roll(1, 0)) > score
+
+
+@pytest.mark.parametrize("distance", ["cosine", "l2", "l1"])
+@pytest.mark.parametrize("value", [1.0, 0.0, math.nan])
+def test_collapsed_or_broken_features_have_the_worst_share(value: float, distance: str) -> None:
+    rows = torch.full((4, 3), value)
+    assert Agreement(distance=distance).score(rows, rows).item() == 1
+    assert Agreement(distance=distance, pairs=True).score(rows, rows).tolist() == [1.0] * 4
+
+
+@pytest.mark.parametrize("kind", ["worst", "mean"])
+def test_what_is_no_number_is_never_accepted(kind: str) -> None:
+    one, two = views()
+    one[0] = math.nan
+    assert Agreement(kind=kind).score(one, two).item() == math.inf
+
+
+def test_the_threshold_is_that_of_recipes() -> None:
+    assert CurationSection().threshold == Agreement().threshold
 
 
 def test_one_bad_pair_is_the_one_that_fails() -> None:

@@ -92,7 +92,7 @@ def copies(
     for module in modules:
         module.to(device)
     hay = haystack(benchmark, models, device=device, max_bad=max_bad, line=line)
-    judged = {model.name: _judged(model, hay, protocol, line) for model in models}
+    judged = {model.name: found for model in models if (found := _judged(model, hay, protocol, line))}
     if [fingerprint(module) for module in modules] != before:
         raise RuntimeError("evaluation changed a model: this is a defect of lookalike, please report it")
     edits = [] if hay.edits is None else _edits(judged["trained"][0].result, hay.edits)
@@ -128,11 +128,28 @@ def _demand_background(folder: CopyFolder, line: Line) -> None:
 def _judged(model: Sides, hay: Haystack, protocol: str, line: Line) -> list[Judged]:
     """The model under each column that the background allows. In disc21 rows of too many dimensions are whitened."""
     rows = hay.rows[model.name]
-    fitted = whitening(rows.background, DIMENSIONS)
-    short = Described(query=fitted(rows.query), reference=fitted(rows.reference), background=fitted(rows.background))
+    short = _whitened(rows)
     legal = protocol == "disc21" and rows.query.shape[1] > DIMENSIONS
     columns = [column for column in (LEGAL if legal else COLUMNS) if column.reads <= len(rows.background)]
-    return [_column(model, column, short if column.whiten else rows, hay, line) for column in columns]
+    if short is None:
+        line.say(f"{model.name} gives all background images the same row: what is whitened is left out")
+        columns = [column for column in columns if not column.whiten]
+    if not columns and model.name == "trained":
+        raise ValueError(
+            "the run gives all background images the same row, and disc21 wants it whitened: it has collapsed, look at "
+            "its report"
+        )
+    used = [(column, short if column.whiten and short is not None else rows) for column in columns]
+    return [_column(model, column, those, hay, line) for column, those in used]
+
+
+def _whitened(rows: Described) -> Described | None:
+    """None where the background does not vary."""
+    try:
+        fitted = whitening(rows.background, DIMENSIONS)
+    except ValueError:
+        return None
+    return Described(query=fitted(rows.query), reference=fitted(rows.reference), background=fitted(rows.background))
 
 
 def _column(model: Sides, column: Column, rows: Described, hay: Haystack, line: Line) -> Judged:

@@ -6,7 +6,7 @@ distances of features; "frechet" is the distance of the two views' distributions
     S_i = distance of the two views of image i;  U_ij = distance of a view of i and a view of another image j
     worst    max S - min U                          at most `threshold` (a slack)
     mean     mean S - mean U                        (minus a margin)
-    nearest  share of views whose partner is not among the `neighbors` nearest
+    nearest  share of views whose partner is not among the `neighbors` nearest; as near as another is not nearer
     frechet  |mean a - mean b|^2 + trace(A + B - 2 (A B)^1/2), A and B the covariances of the two views
 
 B images (of all processes), D features.
@@ -35,7 +35,7 @@ class Agreement:
     """
 
     kind: Kind = "nearest"
-    threshold: float = 0.1
+    threshold: float = 0.5
     distance: Distance = "cosine"
     neighbors: int = 1
     pairs: bool = False
@@ -47,13 +47,14 @@ class Agreement:
     def score(self, one_BD: Float[Tensor, "B D"], two_BD: Float[Tensor, "B D"]) -> Float[Tensor, "S"]:
         """One score, or one of each pair; given the rows of all processes, equal on all of them.
 
-        With one image there are no others, and the score is -inf: accepted.
+        What is no number is the worst score. With one image there are no others, and the score is -inf: accepted.
         """
         one_BD, two_BD = one_BD.detach().double(), two_BD.detach().double()
         if len(one_BD) < 2:
             return one_BD.new_full((1,), -torch.inf)
         found = frechet(one_BD, two_BD)[None] if self.kind == "frechet" else self._of_distances(one_BD, two_BD)
-        return all_max(found)  # other machines round differently: all decide alike
+        # other machines round differently: all decide alike
+        return all_max(found.masked_fill(found.isnan(), torch.inf))
 
     def _of_distances(self, one_BD: Tensor, two_BD: Tensor) -> Tensor:
         count = len(one_BD)
@@ -63,7 +64,8 @@ class Agreement:
         own_B = apart_NN.diagonal(count)
         own_N = own_B.repeat(2)
         if self.kind == "nearest":
-            nearer_N = (others_NN & (apart_NN < own_N[:, None])).sum(1)
+            # ties and NaN are misses
+            nearer_N = (others_NN & ~(apart_NN > own_N[:, None])).sum(1)
             missed_2B = (nearer_N >= self.neighbors).double().view(2, count)
             return missed_2B.amax(0) if self.pairs else missed_2B.mean()[None]
         if self.kind == "worst":
