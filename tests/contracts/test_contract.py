@@ -11,6 +11,9 @@ from contracts.small_world import Killed, run
 
 METHODS = ["sce", "qk", "pic", "slic", "simclr"]
 STEPS = 8
+CASES = [(name, 1) for name in METHODS] + [
+    pytest.param(name, 2, marks=[] if name == "sce" else pytest.mark.slow) for name in METHODS
+]
 
 
 def same_bits(one, other) -> None:
@@ -34,14 +37,12 @@ def every_death(name: str, folder: Path, accumulate: int, processes: int) -> int
     return deaths
 
 
-@pytest.mark.parametrize("accumulate", [1, 2])
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize(("name", "accumulate"), CASES)
 def test_killed_after_every_step_and_resumed(name: str, accumulate: int, tmp_path: Path) -> None:
     assert every_death(name, tmp_path, accumulate, 1) == STEPS
 
 
-@pytest.mark.parametrize("accumulate", [1, pytest.param(2, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize(("name", "accumulate"), CASES)
 def test_two_processes_killed_and_resumed(name: str, accumulate: int, tmp_path: Path, gloo) -> None:
     assert gloo.run(2, every_death, name, tmp_path, accumulate, 2) == [STEPS, STEPS]
 

@@ -47,6 +47,15 @@ def test_a_page_holds_the_numbers_of_its_result_file(method: str):
         assert number in claim
 
 
+def test_pages_hold_the_numbers_of_the_bench_of_all_methods():
+    file = max((REPOSITORY / "benchmarks" / "results").glob("methods-*.json"))
+    for method, found in json.loads(file.read_text())["methods"].items():
+        page = (REPOSITORY / "docs" / "methods" / f"{method}.md").read_text().partition("## Our numbers")[2]
+        assert file.name in page
+        assert all(f"{score['mean']:.1f} %" in page for score in found["test"]["trained"].values()), method
+        assert len(found["trials"]) == 1 or "no other was tried" not in page
+
+
 def test_the_costs_that_are_printed_are_those_of_their_result_file():
     file = max((REPOSITORY / "benchmarks" / "results").glob("costs-*.json"))
     measured = json.loads(file.read_text())["methods"]
