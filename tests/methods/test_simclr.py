@@ -68,3 +68,12 @@ def test_what_is_exported_and_trained() -> None:
     (phase,) = method.plan(3.0)
     assert (phase.trains, phase.reads) == (("encoder", "projector"), ("view/1", "view/2"))
     assert method.exports() == {"encoder": method.encoder}
+
+
+def test_with_the_head_the_export_is_what_was_compared() -> None:
+    encoder, projector, x = nn.Linear(6, 5), nn.Linear(5, 3), torch.randn(4, 6)
+    (plain,) = SimCLR(encoder, projector).exports().values()
+    assert plain is encoder
+    (descriptor,) = SimCLR(encoder, projector, exports_head=True).exports().values()
+    z = projector(encoder(x))
+    assert torch.equal(descriptor(x), z / z.norm(dim=1, keepdim=True))

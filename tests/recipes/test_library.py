@@ -143,8 +143,8 @@ OBJECTIVES = {
     "qk_iteration_photos": (100, 256, 224, 0.05, None, None),
     "qk_copy_photos": (100, 256, 224, 0.05, None, None),
     "qk_copy_cifar10": (100, 256, 32, 0.05, None, None),
-    "simclr_copy_photos": (50, 256, 224, 0.05, None, None),
-    "simclr_copy_cifar10": (50, 256, 32, 0.05, None, None),
+    "simclr_copy_photos": (70, 256, 224, 0.05, None, None),
+    "simclr_copy_cifar10": (70, 256, 32, 0.05, None, None),
     "revisiting_coco": (200, 256, 160, 0.2, 65536, (0.995, 0.995)),
     "revisiting_coco_800": (800, 256, 160, 0.2, 65536, (0.995, 0.995)),
     "revisiting_small": (200, 256, 32, 0.2, 4096, (0.99, 0.99)),
@@ -689,3 +689,15 @@ def test_batch_statistics_reach_every_layer(name):
         if "split" in policy and layer.kind is nn.BatchNorm1d:  # of a head: only maps are split in the official code
             policy = "global"
         assert (f"policy={policy}" in repr(layer)) or (policy == "local" and "policy" not in repr(layer))
+
+
+@pytest.mark.parametrize("images", ["photos", "cifar10"])
+def test_the_rivals_of_copy_detection_differ_in_their_negatives_alone(images):
+    """Passes of images through an encoder: QK fills a bank in each of 2 x rounds phases and steps on one view."""
+    qk, simclr = load(f"qk_copy_{images}").model_dump(), load(f"simclr_copy_{images}").model_dump()
+    assert qk["epochs"] + 2 * qk["method"]["rounds"] == 2 * simclr["epochs"]
+    same = ("projector", "temperature")
+    assert [qk["method"][key] for key in same] == [simclr["method"][key] for key in same]
+    assert {**qk["views"], "names": None} == {**simclr["views"], "names": None}
+    assert all(qk[part] == simclr[part] for part in ("backbone", "optimizer", "batch"))
+    assert simclr["method"]["exports_head"]

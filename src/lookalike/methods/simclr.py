@@ -20,6 +20,7 @@ from torch import nn
 from lookalike.functional import nt_xent
 from lookalike.methods.facts import Facts
 from lookalike.methods.method import Batch, Method, Phase, Step
+from lookalike.modules import Descriptor
 
 VIEWS = ("view/1", "view/2")
 
@@ -28,7 +29,9 @@ class SimCLR(Method):
     """encoder: pixels -> (B, dim); projector: (B, dim) -> (B, D).
 
     reduction "mean" is the paper's 1/(2B) average; "tf_sum" adds the two directions' means, as google-research/simclr
-    does: twice the loss, which only matters to optimizers that are not scale-invariant.
+    does: twice the loss, which only matters to optimizers that are not scale-invariant. exports_head: what is exported
+    is unit(projector(encoder(x))), rows of D numbers, and not the encoder alone; for finding copies, where what was
+    trained to match is what is searched (Pizzi et al., SSCD, 2022); our choice here.
     """
 
     facts = Facts(
@@ -44,10 +47,11 @@ class SimCLR(Method):
         *,
         temperature: float = 0.1,
         reduction: Literal["mean", "tf_sum"] = "mean",
+        exports_head: bool = False,
     ) -> None:
         super().__init__()
         self.encoder, self.projector = encoder, projector
-        self.temperature, self.reduction = temperature, reduction
+        self.temperature, self.reduction, self.exports_head = temperature, reduction, exports_head
 
     def plan(self, epochs: float) -> Sequence[Phase]:
         return [Phase(name="train", epochs=epochs, trains=("encoder", "projector"), reads=VIEWS)]
@@ -67,4 +71,4 @@ class SimCLR(Method):
         return math.log(2 * rows - 1) * (2 if self.reduction == "tf_sum" else 1)
 
     def exports(self) -> Mapping[str, nn.Module]:
-        return {"encoder": self.encoder}
+        return {"encoder": Descriptor(self.encoder, self.projector) if self.exports_head else self.encoder}
