@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from lookalike.data import read_or_next
 from lookalike.evaluation import RawPixels, extract, nearest, random_weights
 from lookalike.functional import random
+from lookalike.methods.method import Phase
 from lookalike.training.loop import Training
 from lookalike.training.progress import Line, steps_of
 from lookalike.training.streams import Streams
@@ -59,8 +60,7 @@ def drawn(streams: Streams, order: Tensor, view: str, *, seed: int, attempt: int
 def close(run: Training, line: Line) -> None:
     """Says what `recognition` found for a finished run's first role, and writes it into metrics.jsonl."""
     plan, exports = run.method.plan(1.0), run.method.exports()
-    phases = {re.sub(r"^(method\.)+", "", name).partition(".")[0]: phase for phase in plan for name in phase.trains}
-    sides = [(network, phases[role].reads[0]) for role, network in exports.items()]
+    sides = [(network, phase_of(role, plan).reads[0]) for role, network in exports.items()]
     streams, device = run.streams, run.runtime.device
     shares = recognition([sides[0], sides[-1]], streams, seed=streams.seed, device=device, line=line)
     told = ", ".join(f"{name} {100 * share:.1f} %" for name, share in shares.items())
@@ -68,3 +68,9 @@ def close(run: Training, line: Line) -> None:
     if run.journal.metrics:
         rows = {f"recognized/{name}": share for name, share in shares.items()}
         run.journal.metrics.write({"step": run.journal.done, "probe": True, **rows})
+
+
+def phase_of(role: str, plan: Sequence[Phase]) -> Phase:
+    """The last phase that trains most parts of a role: with a live head the other side's phases train one of them."""
+    parts = [[re.sub(r"^(method\.)+", "", name).partition(".")[0] for name in phase.trains] for phase in plan]
+    return max(reversed(list(zip(plan, parts, strict=True))), key=lambda pair: pair[1].count(role))[0]
