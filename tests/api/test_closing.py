@@ -8,7 +8,7 @@ from lookalike.data import Wrapped
 from lookalike.evaluation import fingerprint
 from lookalike.functional import random
 from lookalike.methods.qk_iteration import QKIteration
-from lookalike.modules import DerivedBank
+from lookalike.modules import Bank
 from lookalike.training.progress import Line
 from lookalike.training.streams import Streams
 from lookalike.transforms import Views, simclr
@@ -76,7 +76,7 @@ def test_an_unreadable_image_gives_way_in_both_draws():
 
 def test_a_role_is_shown_the_view_that_it_learned_from_also_where_its_head_learns_in_the_other_phase():
     for live_head in (False, True):
-        method = QKIteration(nn.Linear(6, 5), nn.Linear(5, 4), DerivedBank(8, 4), live_head=live_head)
+        method = QKIteration(nn.Linear(6, 5), nn.Linear(5, 4), Bank(8, 4, derived=True), live_head=live_head)
         plan = method.plan(10.0)
         assert phase_of("query", plan).reads == ("edited",)
         assert phase_of("key", plan).reads == ("original",)
