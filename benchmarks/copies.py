@@ -1,10 +1,11 @@
 """Edited copies found by QK Iteration and by SimCLR, its rival with negatives of the batch alone, at equal passes.
 
-    python benchmarks/copies.py CIFAR PHOTOS OUT [--part qk|simclr|trials|photos|cheap|report]
+    python benchmarks/copies.py CIFAR PHOTOS OUT [--part PART]
 
 CIFAR holds images in any folders (all 60,000 of CIFAR-10), PHOTOS photographs. Benchmarks are built in OUT, each run
-is a process of its own, and what is in OUT is not done again: parts may run beside one another, and the last word is
---part report. Settings, seeds and metric: copies.toml. Writes benchmarks/results/copies-<date>.json.
+is a process of its own, and what is in OUT is not done again: parts (qk, simclr, photos, started, trials, cheap) may
+run beside one another, and the last word is --part report. Settings, seeds and metric: copies.toml. Writes
+benchmarks/results/copies-<date>.json.
 """
 
 import argparse
@@ -42,19 +43,35 @@ def benchmark(name: str, images: Path, out: Path) -> Path:
 
 
 def trained(data: str, method: str, rate: float, seed: int, out: Path, trial: str = "") -> Path:
-    """The run of these settings, made or taken up or there already."""
+    """The run of these settings, made or taken up or there already. data: that of a section of copies.toml.
+
+    Those of "started" go on from the backbone of "base", SimCLR's run of fewer epochs.
+    """
+    place = "cifar10" if data in ("started", "base") else data
     name = "-".join([data, method, f"{rate:g}", str(seed), *trial.split()])
     run = out / "runs" / name.replace(",", "")
     if (run / "seconds.json").exists():
         return run
-    start = time.perf_counter()
-    settings = [*PLAN["network"]["settings"], *PLAN[data]["settings"], *PLAN[data][method], f"optimizer.rate={rate:g}"]
-    fresh = [str(out / data / "training"), "--recipe", METHODS[method], "--out", str(run), "--seed", str(seed)]
-    fresh += [*settings, *(PLAN["trials"][trial] if trial else [])]
+    own = PLAN["started"]["base"] if data == "base" else PLAN[data][method]
+    more = PLAN["started_trials" if data == "started" else "trials"][trial] if trial else []
+    settings = [*PLAN["network"]["settings"], *PLAN[place]["settings"], *own, f"optimizer.rate={rate:g}", *more]
+    fresh = [
+        str(out / place / "training"),
+        "--recipe",
+        METHODS[method],
+        "--out",
+        str(run),
+        "--seed",
+        str(seed),
+        *settings,
+    ]
+    if data == "started":
+        first, _ = chosen("simclr", "cifar10", out)
+        fresh += ["--init", str(trained("base", "simclr", first, seed, out))]
     resume = ["--resume", str(run)] if (run / "recipe.yaml").exists() else []
+    start = time.perf_counter()
     shell("pretrain", *(resume or fresh))
-    seconds = round(time.perf_counter() - start, 1)
-    (run / "seconds.json").write_text(json.dumps(None if resume else seconds))
+    (run / "seconds.json").write_text(json.dumps(None if resume else round(time.perf_counter() - start, 1)))
     return run
 
 
@@ -88,14 +105,16 @@ def row(score: Any) -> dict[str, Any]:
     return {**form, "uAP": score.value, "interval": list(score.interval), **score.found}
 
 
-def chosen(method: str, images: Path, out: Path) -> tuple[float, dict[str, float]]:
-    """The rate whose run of seed 0 has the best raw uAP on copies of its training images; and that of each rate."""
-    place = benchmark("choice", benchmark("cifar10", images, out) / "training", out)
-    found = {}
+def chosen(method: str, data: str, out: Path) -> tuple[float, dict[str, float]]:
+    """The rate whose run of seed 0 has the best raw uAP on copies of its training images; and that of each rate.
+
+    Photos take the rate of cifar10. The benchmarks are there already.
+    """
+    data, found = "cifar10" if data == "photos" else data, {}
     for rate in PLAN["network"]["rates"]:
-        run = trained("cifar10", method, rate, 0, out)
-        found[rate] = judged(place, run)["scores"]["trained"][RAW]["uAP"]
-        print(f"{method} rate {rate:g}: uAP on copies of training images {found[rate]:.4f}", flush=True)
+        run = trained(data, method, rate, 0, out)
+        found[rate] = judged(out / "choice", run)["scores"]["trained"][RAW]["uAP"]
+        print(f"{data} {method} rate {rate:g}: uAP on copies of training images {found[rate]:.4f}", flush=True)
     return max(found, key=lambda rate: found[rate]), {f"{rate:g}": value for rate, value in found.items()}
 
 
@@ -131,45 +150,48 @@ def number(value: float | str) -> float:
     return value if isinstance(value, float) else 0.0
 
 
-def main_runs(method: str, data: str, asked: argparse.Namespace) -> list[dict[str, Any]]:
-    rate, _ = chosen(method, asked.cifar, asked.out)
-    place = benchmark(data, asked.photos if data == "photos" else asked.cifar, asked.out)
-    return [entry(place, trained(data, method, rate, seed, asked.out)) for seed in PLAN["network"]["seeds"]]
+def main_runs(method: str, data: str, out: Path) -> list[dict[str, Any]]:
+    rate, _ = chosen(method, data, out)
+    place = out / ("photos" if data == "photos" else "cifar10")
+    return [entry(place, trained(data, method, rate, seed, out)) for seed in PLAN["network"]["seeds"]]
 
 
-def trials(asked: argparse.Namespace) -> dict[str, Any]:
-    place, found = benchmark("cifar10", asked.cifar, asked.out), {}
-    for trial in PLAN["trials"]:
-        method = "simclr" if trial.startswith("simclr") else "qk"
-        rate, _ = chosen(method, asked.cifar, asked.out)
-        found[trial] = entry(place, trained("cifar10", method, rate, 0, asked.out, trial))
-    return found
-
-
-def cheap(asked: argparse.Namespace) -> dict[str, Any]:
-    """What learns nothing, once for each benchmark."""
+def trials(out: Path) -> dict[str, Any]:
+    """By "random weights: what was tried" or "started: ..."."""
     found = {}
-    for data, images in (("cifar10", asked.cifar), ("photos", asked.photos)):
-        rate, _ = chosen("qk", asked.cifar, asked.out)
-        place = benchmark(data, images, asked.out)
-        scores = judged(place, trained(data, "qk", rate, 0, asked.out), cheap=True)["scores"]
-        found[data] = {name: scores[name] for name in CHEAP if name in scores}
+    for data, section, words in (("cifar10", "trials", "random weights"), ("started", "started_trials", "started")):
+        for trial in PLAN[section]:
+            method = "simclr" if trial.startswith("simclr") else "qk"
+            rate, _ = chosen(method, data, out)
+            found[f"{words}: {trial}"] = entry(out / "cifar10", trained(data, method, rate, 0, out, trial))
     return found
 
 
-def report(asked: argparse.Namespace) -> None:
-    body: dict[str, Any] = {"plan": PLAN, "rates": {}, "summary": {}, "cheap": cheap(asked), "runs": {}}
-    for method in METHODS:
-        rate, tried = chosen(method, asked.cifar, asked.out)
-        body["rates"][method] = {"chosen": rate, "tried": tried}
+def cheap(out: Path) -> dict[str, Any]:
+    """What learns nothing, once for each benchmark; and the base of what is started."""
+    rate, _ = chosen("qk", "cifar10", out)
+    found = {}
     for data in ("cifar10", "photos"):
+        scores = judged(out / data, trained(data, "qk", rate, 0, out), cheap=True)["scores"]
+        found[data] = {name: scores[name] for name in CHEAP if name in scores}
+    first, _ = chosen("simclr", "cifar10", out)
+    found["base"] = [entry(out / "cifar10", trained("base", "simclr", first, s, out)) for s in PLAN["network"]["seeds"]]
+    return found
+
+
+def report(out: Path) -> None:
+    body: dict[str, Any] = {"plan": PLAN, "rates": {}, "summary": {}, "cheap": cheap(out), "runs": {}}
+    body["summary"]["base simclr"] = summary(body["cheap"]["base"])
+    for data in ("cifar10", "started", "photos"):
         for method in METHODS:
-            entries = main_runs(method, data, asked)
+            rate, tried = chosen(method, data, out)
+            entries = main_runs(method, data, out)
+            body["rates"][f"{data} {method}"] = {"chosen": rate, "tried": tried}
             body["runs"][f"{data} {method}"] = entries
             body["summary"][f"{data} {method}"] = summary(entries)
             if "backbone alone" in entries[0]["scores"]:
                 body["summary"][f"{data} {method}, backbone alone"] = summary(entries, "backbone alone")
-    body["trials"] = trials(asked)
+    body["trials"] = trials(out)
     print(save("copies", body))
     print(json.dumps(body["summary"], indent=1))
 
@@ -179,15 +201,17 @@ def main() -> None:
     parser.add_argument("cifar", type=Path)
     parser.add_argument("photos", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--part", choices=("qk", "simclr", "trials", "photos", "cheap", "report"), default="report")
+    parts = {"qk": ("cifar10",), "simclr": ("cifar10",), "photos": ("photos",), "started": ("started",)}
+    parser.add_argument("--part", choices=(*parts, "trials", "cheap", "report"), default="report")
     asked = parser.parse_args()
-    if asked.part in METHODS:
-        main_runs(asked.part, "cifar10", asked)
-    elif asked.part == "photos":
-        for method in METHODS:
-            main_runs(method, "photos", asked)
-    else:
-        {"trials": trials, "cheap": cheap, "report": report}[asked.part](asked)
+    training = benchmark("cifar10", asked.cifar, asked.out) / "training"
+    benchmark("choice", training, asked.out)
+    benchmark("photos", asked.photos, asked.out)
+    for data in parts.get(asked.part, ()):
+        for method in [asked.part] if asked.part in METHODS else METHODS:
+            main_runs(method, data, asked.out)
+    if asked.part not in parts:
+        {"trials": trials, "cheap": cheap, "report": report}[asked.part](asked.out)
 
 
 if __name__ == "__main__":
