@@ -14,15 +14,16 @@ from command import lookalike, mistake, write_images
 from PIL import Image
 from torch import Tensor, nn
 
-from lookalike.api import evaluate
+from lookalike.api import Report, evaluate
 from lookalike.api.copies import copies
 from lookalike.api.copy_benchmark import build_copy_benchmark
 from lookalike.api.folder import RunFolder
 from lookalike.api.haystack import whole
 from lookalike.api.leaks import leaks
 from lookalike.api.sides import Sides, roles
+from lookalike.cli.copies_tables import show_copies
 from lookalike.data import Folder, copy_folder, open_source
-from lookalike.evaluation import copy_detection, extract, whitening
+from lookalike.evaluation import EditRow, Protocol, Score, copy_detection, extract, whitening
 from lookalike.functional.normalization import ISC2021, SSCD
 from lookalike.training.progress import Line
 
@@ -107,6 +108,24 @@ def test_the_last_line_says_what_was_measured_and_cheap_references_stand_beside_
     shares = [f"{100 * every[name]:.1f}" for name in ("uap", "recall_90", "recall_1")]
     assert re.search(rf"flip +4 +{' +'.join(shares)} +{shares[0]} ", said.out)
     assert re.search(r"color histogram +none +512 +100\.0 +100\.0 to 100\.0 +100\.0 +100\.0 +100\.0 +0\.0", said.out)
+
+
+def test_tables_fit_80_columns_with_whole_heads(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    settings = {"normalization": "1[0,2]", "whitening": "PCAW256", "dim": 2048}
+    found = dict.fromkeys(("recall@P90", "recall@1", "recall@10", "false positives"), 1.0)
+    protocol = Protocol(probe="uAP", n_train=1, n_test=1, settings=settings)
+    score = Score(value=1.0, protocol=protocol, interval=(1.0, 1.0), found=found)
+    measures = dict.fromkeys(("uap", "recall_90", "recall_1", "false_positives"), 1.0)
+    edits = [EditRow(family="not held out", strength=at, pairs=99_999, **measures) for at in (None, 1, 2, 3, 4, 5)]
+    show_copies(Report({"trained": [score], "timm:resnet18.a1_in1k": [score]}, edits=edits))
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    said = [" ".join(line.split()) for line in lines]
+    assert "encoder normalization dim uAP % interval @P90 @1 @10 positives" in said
+    assert "edit copies uAP % @P90 @1 positives at 1 at 2 at 3 at 4 at 5" in said
+    assert "not held out 99999" + 9 * " 100.0" in said
+    assert "trained 1[0,2], 2048 100.0 100.0 to" + 5 * " 100.0" in said
 
 
 def test_a_second_evaluation_gives_the_same_scores(own_run, benchmark):
