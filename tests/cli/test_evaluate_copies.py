@@ -8,6 +8,8 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pytest
 import torch
 from command import lookalike, mistake, write_images
@@ -205,6 +207,36 @@ def test_a_run_is_compared_with_rivals_that_were_scored_in_the_same_way(benchmar
     (one,) = found.worth
     assert (one.probe, one.reference) == ("uAP (normalization 1[0,2], PCAW256)", "wide")
     assert [one.gain] == [white["trained"][0] - white["wide"][0]]
+
+
+def entry(file: str, encoder: nn.Module, benchmark: Path) -> str:
+    """A descriptor file of the benchmark's images, the last one first."""
+    with h5py.File(file, "w") as table:
+        for side in ("query", "reference"):
+            names = Folder(benchmark / side).names
+            table[side] = rows(encoder, benchmark / side).numpy()[::-1]
+            table[f"{side}_ids"] = np.array([Path(name).stem.encode() for name in reversed(names)])
+    return file
+
+
+def test_a_descriptor_file_stands_beside_the_run(own_run, own_benchmark):
+    file = entry("entry.hdf5", RunFolder(own_run).encoder(), own_benchmark)
+    (own_benchmark / "reference" / "011.png").write_bytes(b"no image")
+    words = ("--data", own_benchmark, "--protocol", "disc21", "--no-references", "--max-bad", 0.2, "--reference", file)
+    said = lookalike("evaluate", own_run, *words)
+    assert said.code == 0, said.err
+    (kept,) = json.loads((own_run / "evaluation.json").read_text())
+    own, (given,) = kept["scores"]["trained"], kept["scores"][file]
+    assert (given["normalization"], given["whitening"], given["dim"], given["references"]) == ("none", "none", 128, 11)
+    assert given["value"] == own[0]["value"]
+    ((reference, gain),) = [(one["reference"], one["gain"]) for one in kept["worth"]]
+    assert (reference, gain) == (file, 0)
+
+
+def test_a_descriptor_file_of_too_many_dimensions(own_run, benchmark):
+    words = ("--data", benchmark, "--protocol", "disc21", "--reference", entry("wide.hdf5", Wide(), benchmark))
+    text = mistake("evaluate", own_run, *words)
+    assert text.startswith("wide.hdf5 holds descriptors of 300 dimensions, and the challenge takes 256 at the most:")
 
 
 class Constant(nn.Module):

@@ -15,7 +15,7 @@ from lookalike.api.leaks import cautioned, leaks
 from lookalike.api.models import Scored, models
 from lookalike.api.prepared import Prepared
 from lookalike.api.protocols import FOR_WEIGHTS, PROBES, Exam
-from lookalike.api.sides import models_of_copies
+from lookalike.api.sides import entries, models_of_copies
 from lookalike.data import CopyFolder, Labelled, copy_folder, holds_copies, labelled
 from lookalike.evaluation import EditRow, Score, Worth, fingerprint, worth
 from lookalike.training.processes import pick
@@ -76,7 +76,8 @@ def evaluate(
     copy (photos, of which a benchmark of edited copies is built in the folder `out`, RUN/copy-benchmark if not given,
     or a folder that holds one) or disc21 (a folder that holds one).
     references: raw pixels and random weights are scored too; others: more references, each timm:NAME (which timm
-    downloads), FILE.safetensors or a run folder. role: which network of the run, where it has several.
+    downloads), FILE.safetensors or a run folder; of copies also FILE.hdf5, an entry of the challenge. role: which
+    network of the run, where it has several.
     The test images choose nothing; the backbone's fingerprint is equal before and after; an unreadable image is
     counted, and no readable one is dropped. Raises ValueError in one sentence for an unknown protocol or reference,
     labels that are missing, or a folder that is no finished run.
@@ -87,7 +88,8 @@ def evaluate(
         sides = models_of_copies(folder, references=references, others=others)
         with Line(quiet=quiet) as line:
             benchmark, seen = _benchmark(folder, others, data, names[0], out, line)
-            found = copies(benchmark, sides, protocol=names[0], device=pick(device), max_bad=max_bad, line=line)
+            given = entries(others, benchmark)
+            found = copies(benchmark, sides, given, protocol=names[0], device=pick(device), max_bad=max_bad, line=line)
         return _of_copies(found, seen, folder)
     _demand_no_place(names[0], out)
     scored = models(folder, references=references, others=others, role=role)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from lookalike.api.ahead import decoded
-from lookalike.api.sides import Sides
+from lookalike.api.sides import Entry, Sides
 from lookalike.data import CopyFolder, Images, Skipped, Skips
 from lookalike.data.copies import Edits
 from lookalike.evaluation import extract
@@ -19,7 +19,7 @@ BATCH = 128
 
 @dataclass(frozen=True, kw_only=True)
 class Described:
-    """One model's rows of queries, references and background."""
+    """One model's rows of queries, references and background, of which an entry has none."""
 
     query: Tensor
     reference: Tensor
@@ -36,7 +36,13 @@ class Haystack:
 
 
 def haystack(
-    folder: CopyFolder, models: Sequence[Sides], *, device: torch.device, max_bad: float, line: Line
+    folder: CopyFolder,
+    models: Sequence[Sides],
+    entries: Sequence[Entry],
+    *,
+    device: torch.device,
+    max_bad: float,
+    line: Line,
 ) -> Haystack:
     """Describes all images. Unreadable ones are left out, with their true pairs, and counted in a note.
 
@@ -52,11 +58,15 @@ def haystack(
     (query_index, query_rows), (reference_index, reference_rows), *background = parts
     nothing = [torch.empty(0, rows.shape[1]) for rows in reference_rows]
     background_rows = background[0][1] if background else nothing
+    described = {
+        model.name: Described(query=query, reference=reference, background=others)
+        for model, query, reference, others in zip(models, query_rows, reference_rows, background_rows, strict=True)
+    }
+    for entry in entries:
+        query, reference = entry.rows.query[query_index], entry.rows.reference[reference_index]
+        described[entry.name] = Described(query=query, reference=reference, background=query[:0])
     return Haystack(
-        rows={
-            model.name: Described(query=query, reference=reference, background=others)
-            for model, query, reference, others in zip(models, query_rows, reference_rows, background_rows, strict=True)
-        },
+        rows=described,
         truth=_left(folder, query_index, reference_index, line),
         edits=None if folder.edits is None else [folder.edits[i] for i in query_index.tolist()],
     )
