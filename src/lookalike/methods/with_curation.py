@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from lookalike.functional.agreement import Agreement
 from lookalike.functional.boxes import overlap
 from lookalike.functional.collectives import gather_rows, global_mean
-from lookalike.methods.corpus import Corpus
-from lookalike.methods.method import Batch, Group, Method, Phase, Progress, Step
+from lookalike.methods.around import Around
+from lookalike.methods.method import Batch, Method, Phase, Progress, Step
 from lookalike.methods.rows import largest_first, mixed
 from lookalike.modules import evaluating
 
@@ -39,7 +39,7 @@ class Choice:
     accepted: Tensor
 
 
-class WithCuration(Method):
+class WithCuration(Around, Method):
     """method: any that reads two views; agreement: the score and its threshold, infinity for the method alone.
 
     tries: draws after the first, 0 only measures. through: what the compared views pass, by name. warmup: epochs
@@ -72,9 +72,6 @@ class WithCuration(Method):
         if lone := [phase.reads for phase in plan if len(phase.reads) < 2]:
             raise ValueError(f"curation compares two views of an image, and the method reads {lone[0]}: leave it out")
         return [replace(phase, trains=tuple(f"method.{name}" for name in phase.trains)) for phase in plan]
-
-    def groups(self) -> Mapping[str, Group]:
-        return {f"method.{name}": group for name, group in self.method.groups().items()}
 
     def forward(self, batch: Batch) -> Step:
         never_b = torch.zeros_like(batch.index)
@@ -127,23 +124,8 @@ class WithCuration(Method):
             told |= {name: global_mean(overlap(*boxes))} if len(boxes) == 2 else {}
         return told
 
-    def uniform(self, rows: int) -> float | None:
-        return self.method.uniform(rows)
-
-    def enter(self, phase: Phase, corpus: Corpus) -> None:
-        self.method.enter(phase, corpus)
-
-    def prepare(self, phase: Phase, corpus: Corpus) -> None:
-        self.method.prepare(phase, corpus)
-
-    def before_update(self, progress: Progress) -> None:
-        self.method.before_update(progress)
-
     def after_update(self, progress: Progress, kept: Mapping[str, Tensor]) -> None:
         judged_B, accepted_B = kept[JUDGED], kept[ACCEPTED]
         self.counts += torch.stack([judged_B.sum(), accepted_B.sum()])
         self.cursor += int(self.redraw == "images" and bool((judged_B > 1).any())) * len(judged_B) * self.tries
         self.method.after_update(progress, {name: r for name, r in kept.items() if name not in (JUDGED, ACCEPTED)})
-
-    def exports(self) -> Mapping[str, nn.Module]:
-        return self.method.exports()
