@@ -95,7 +95,7 @@ class WithCuration(Around, Method):
             failed_b = failed_S.expand(len(places_B))[own_b]
             other = mixed(kept, self.redrawn(batch, places_B, attempt), failed_b)
             its_S = self.score(other)
-            better_S = failed_S & (its_S < score_S)
+            better_S = failed_S & (its_S < score_S) & ~self.repeated(kept, other)
             kept = mixed(kept, other, better_S.expand(len(places_B))[own_b])
             score_S, judged_b = torch.where(better_S, its_S, score_S), judged_b + failed_b
         accepted_b = (score_S <= self.agreement.threshold).expand(len(places_B))[own_b]
@@ -113,6 +113,20 @@ class WithCuration(Around, Method):
             return batch.again(attempt)
         before = int(places_B[0]) * (self.tries - 1) + (attempt - 1) * len(places_B)
         return batch.reserve(int(self.cursor) + before)
+
+    def repeated(self, kept: Batch, other: Batch) -> Tensor:
+        """Whether a row would put an image into the batch twice; any row, unless pairs are judged.
+
+        The order of the reserve knows nothing of the batch, and begins anew at its end. What a method writes to the
+        row of an image must be one row. Micro-batches do not know one another.
+        """
+        if self.redraw == "views":
+            return torch.tensor(False)
+        kept_B, other_B = gather_rows(kept.index), gather_rows(other.index)
+        again_B = (other_B[:, None] == other_B).tril(-1).any(1)
+        if not self.agreement.pairs:
+            return again_B.any()[None]
+        return again_B | (other_B[:, None] == kept_B).fill_diagonal_(False).any(1)
 
     def told(self, drawn: Batch, choice: Choice) -> Mapping[str, Tensor]:
         """For the log: acceptance over the run, draws of this step, overlap of crops (IoU) as drawn and as chosen."""
