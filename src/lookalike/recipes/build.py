@@ -18,12 +18,13 @@ from lookalike.modules import (
     MomentumEncoder,
     backbone,
     fixed_patches,
+    gives,
     groups,
     groups_here,
     head,
     with_batch_statistics,
 )
-from lookalike.recipes.build_parts import build_banks, build_heads, build_part, output, rows_of, wanted
+from lookalike.recipes.build_parts import build_banks, build_heads, build_part, rows_of, wanted
 from lookalike.recipes.limits import There, fallbacks
 from lookalike.recipes.parts import Head, arguments, kind
 from lookalike.recipes.schema import Backbone, Recipe, RecipeError
@@ -104,7 +105,7 @@ def build_method(
     cast, given, rows = METHODS[method_name(recipe)], arguments(recipe.method), rows_at_a_time(recipe)
     with seeded("heads", recipe.seed):
         heads = build_heads({name: value for name, value in given.items() if isinstance(value, Head)}, encoder.dim)
-        dim = output(list(heads.values())[-1]) if heads else encoder.dim
+        dim = gives(list(heads.values())[-1]) if heads else encoder.dim
         others = {
             name: build_part(value, dim, wanted(cast)[name], recipe, images, say)
             for name, value in given.items()
