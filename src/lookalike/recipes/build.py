@@ -26,10 +26,10 @@ from lookalike.modules import (
 )
 from lookalike.recipes.build_parts import build_banks, build_heads, build_part, rows_of, wanted
 from lookalike.recipes.limits import There, fallbacks
-from lookalike.recipes.parts import Head, arguments, kind
+from lookalike.recipes.parts import Head, arguments
 from lookalike.recipes.schema import Backbone, Recipe, RecipeError
 from lookalike.recipes.surround import surrounded
-from lookalike.recipes.tables import METHODS, VIEWS
+from lookalike.recipes.tables import FEATURES, METHODS, VIEWS
 from lookalike.training.optimizers import Optimization, linear_scaled, sqrt_scaled
 from lookalike.transforms import RandomResizedCrop, Views, Whole
 from lookalike.transforms.edits.view import Others
@@ -38,7 +38,7 @@ from lookalike.transforms.edits.view import Others
 def build_views(recipe: Recipe, others: Others | None = None) -> Views:
     """The view plan that the recipe names; others: see Views. Raises RecipeError where an argument is impossible."""
     try:
-        return Views(VIEWS[kind(recipe.views)](**arguments(recipe.views)), others=others)
+        return Views(VIEWS[recipe.views.kind](**arguments(recipe.views)), others=others)
     except ValueError as error:
         raise RecipeError(f"views: {error}") from None
 
@@ -111,7 +111,7 @@ def build_method(
             for name, value in given.items()
             if name not in heads and wanted(cast)[name] is not DerivedBank
         }
-        width = encoder.dim if given.get("live_head") else dim  # a live head reads features of the backbone
+        width = encoder.dim if given.get(FEATURES.get(method_name(recipe), "")) else dim
         banks = build_banks(wanted(cast), given, images, (dim, width), folder, say)
         method = cast(encoder=encoder, **heads, **others, **banks)
     there = There(images=images, batch=recipe.batch, rows=rows, queue=rows_of(others.get("queue")))
@@ -126,7 +126,7 @@ def build_method(
     if missing:
         raise RecipeError(
             f"the method {method_name(recipe)!r} reads the views {', '.join(sorted(missing))}, which views.kind "
-            f"{kind(recipe.views)!r} does not make: choose another views.kind"
+            f"{recipe.views.kind!r} does not make: choose another views.kind"
         )
     return method
 
@@ -216,7 +216,7 @@ def build_optimization(recipe: Recipe, say: Callable[[str], None] = lambda note:
 
 def method_name(recipe: Recipe) -> str:
     """The name under which tables.METHODS lists the recipe's method."""
-    return kind(recipe.method)
+    return recipe.method.kind
 
 
 @contextmanager
