@@ -12,7 +12,8 @@ from lookalike.data import CopyFolder, Images, Skipped, Skips
 from lookalike.data.copies import Edits
 from lookalike.evaluation import extract
 from lookalike.training.progress import Line
-from lookalike.transforms.geometry import Region, resample
+from lookalike.transforms import Whole
+from lookalike.transforms.geometry import resample
 
 BATCH = 128
 
@@ -74,7 +75,8 @@ def haystack(
 
 def whole(images: Sequence[Tensor], size: int) -> Tensor:
     """(B, C, size, size) uint8: all of each image, whatever its proportions."""
-    return torch.stack([resample(image, Region(0, 0, image.shape[2], image.shape[1], size, size)) for image in images])
+    regions = Whole(size).regions({}, [(image.shape[1], image.shape[2]) for image in images])
+    return torch.stack([resample(image, region) for image, region in zip(images, regions, strict=True)])
 
 
 def _described(
