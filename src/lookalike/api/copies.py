@@ -41,7 +41,7 @@ class Column:
     @property
     def reads(self) -> int:
         """Background images that it takes."""
-        return 0 if self.form is None else self.form.last + 1
+        return int(self.whiten) if self.form is None else self.form.last + 1
 
     @property
     def name(self) -> str:
