@@ -83,6 +83,7 @@ def evaluate(
     labels that are missing, or a folder that is no finished run.
     """
     names, folder = _known(protocols.split(",") if isinstance(protocols, str) else protocols), RunFolder(Path(run))
+    _demand_once(others)
     if names[0] in COPIES:
         _demand_no_role(names[0], role)
         sides = models_of_copies(folder, references=references, others=others)
@@ -98,6 +99,11 @@ def evaluate(
         _tell(halves, line)
         scores = _of_labels(scored, names, halves, place, max_bad, line)
     return Report(scores, worth=_worth(scores), hours=folder.hours())
+
+
+def _demand_once(others: Sequence[str]) -> None:
+    if twice := sorted({name for name in others if others.count(name) > 1}):
+        raise ValueError(f"the reference {twice[0]} is given twice: name it once")
 
 
 def _demand_no_role(protocol: str, role: str) -> None:

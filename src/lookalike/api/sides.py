@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from torch import nn
 
@@ -68,8 +67,8 @@ def roles(exports: Mapping[str, nn.Module]) -> tuple[nn.Module, nn.Module]:
 def models_of_copies(folder: RunFolder, *, references: bool, others: Sequence[str]) -> list[Sides]:
     """The run first; what learns nothing, if asked for; then the named weights. Descriptor files are left to `entries`.
 
-    Random weights are one network for both sides: two would have nothing in common. Raises ValueError where one is
-    named twice, cannot be built, or takes another number of channels.
+    Random weights are one network for both sides: two would have nothing in common. Raises ValueError where one
+    cannot be built or takes another number of channels.
     """
     trained, recipe = of_run("trained", folder), folder.recipe()
     found = [trained]
@@ -91,9 +90,6 @@ def models_of_copies(folder: RunFolder, *, references: bool, others: Sequence[st
             Sides(name=name, query=module, reference=module, size=HASHED, features=name)
             for name, module in cheap.items()
         ]
-    twice = sorted({name for name in others if others.count(name) > 1})
-    if twice:
-        raise ValueError(f"the reference {twice[0]} is given twice: name it once")
     return found + [_named(spec, folder) for spec in others if not spec.endswith(ENTRY)]
 
 
@@ -121,7 +117,7 @@ def of_run(name: str, folder: RunFolder) -> Sides:
 def _named(spec: str, folder: RunFolder) -> Sides:
     other, recipe = RunFolder.at(spec), folder.recipe()
     if other is not None and other.recipe().data.channels == recipe.data.channels:
-        return of_run(spec, RunFolder(Path(spec)))
+        return of_run(spec, other)
     one = named(spec, recipe)  # says what is wrong with a run of other images
     return Sides(
         name=spec,
