@@ -277,6 +277,15 @@ def test_an_unreadable_image_and_its_pair_are_left_out(finished, own_benchmark):
     assert report.edits[0].pairs == 3
 
 
+def test_a_benchmark_of_whose_true_pairs_none_can_be_read(own_benchmark):
+    for number in range(4):
+        (own_benchmark / "query" / f"Q{number}.png").write_bytes(b"no image")
+    small = Sides(name="trained", query=nn.Flatten(), reference=nn.Flatten(), size=2)
+    folder, place = copy_folder(own_benchmark), torch.device("cpu")
+    with Line(quiet=True) as line, pytest.raises(ValueError, match="all 4 true pairs have an unreadable image: check"):
+        copies(folder, [small], protocol="copy", device=place, max_bad=0.9, line=line)
+
+
 def test_queries_without_any_original_are_fine_and_a_ground_truth_without_pairs_is_not(own_run, own_benchmark):
     truth = own_benchmark / "ground_truth.csv"
     truth.write_text("Q0,000\n")

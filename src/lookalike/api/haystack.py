@@ -47,7 +47,7 @@ def haystack(
 ) -> Haystack:
     """Describes all images. Unreadable ones are left out, with their true pairs, and counted in a note.
 
-    Raises ValueError where the share `max_bad` of a part is unreadable, or no true pair is left.
+    Raises ValueError where more than the share `max_bad` of a part is unreadable, or no true pair is left.
     """
     queries, references = [(m.query, m.size) for m in models], [(m.reference, m.size) for m in models]
     parts = [
@@ -117,6 +117,8 @@ def _left(folder: CopyFolder, query_index: Tensor, reference_index: Tensor, line
         places.append(place)
     truth = torch.stack([place[column] for place, column in zip(places, folder.truth.unbind(1), strict=True)], dim=1)
     there = (truth >= 0).all(1)
+    if not there.any():
+        raise ValueError(f"all {len(there):,} true pairs have an unreadable image: check the files")
     if not there.all():
         line.say(f"{int((~there).sum()):,} of {len(there):,} true pairs have an unreadable image and do not count")
     return truth[there]

@@ -29,7 +29,7 @@ class Sides:
     epochs: float | None = None
 
     @property
-    def modules(self) -> tuple[nn.Module, ...]:
+    def modules(self) -> tuple[nn.Module, nn.Module]:
         return self.query, self.reference
 
     @property
