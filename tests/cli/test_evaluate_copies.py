@@ -8,21 +8,24 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pytest
 import torch
 from command import lookalike, mistake, write_images
 from PIL import Image
 from torch import Tensor, nn
 
-from lookalike.api import evaluate
+from lookalike.api import Report, evaluate
 from lookalike.api.copies import copies
 from lookalike.api.copy_benchmark import build_copy_benchmark
 from lookalike.api.folder import RunFolder
 from lookalike.api.haystack import whole
 from lookalike.api.leaks import leaks
 from lookalike.api.sides import Sides, roles
+from lookalike.cli.copies_tables import show_copies
 from lookalike.data import Folder, copy_folder, open_source
-from lookalike.evaluation import copy_detection, extract, whitening
+from lookalike.evaluation import EditRow, Protocol, Score, copy_detection, extract, whitening
 from lookalike.functional.normalization import ISC2021, SSCD
 from lookalike.training.progress import Line
 
@@ -109,6 +112,24 @@ def test_the_last_line_says_what_was_measured_and_cheap_references_stand_beside_
     assert re.search(r"color histogram +none +512 +100\.0 +100\.0 to 100\.0 +100\.0 +100\.0 +100\.0 +0\.0", said.out)
 
 
+def test_tables_fit_80_columns_with_whole_heads(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    settings = {"normalization": "1[0,2]", "whitening": "PCAW256", "dim": 2048}
+    found = dict.fromkeys(("recall@P90", "recall@1", "recall@10", "false positives"), 1.0)
+    protocol = Protocol(probe="uAP", n_train=1, n_test=1, settings=settings)
+    score = Score(value=1.0, protocol=protocol, interval=(1.0, 1.0), found=found)
+    measures = dict.fromkeys(("uap", "recall_90", "recall_1", "false_positives"), 1.0)
+    edits = [EditRow(family="not held out", strength=at, pairs=99_999, **measures) for at in (None, 1, 2, 3, 4, 5)]
+    show_copies(Report({"trained": [score], "timm:resnet18.a1_in1k": [score]}, edits=edits))
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    said = [" ".join(line.split()) for line in lines]
+    assert "encoder normalization dim uAP % interval @P90 @1 @10 positives" in said
+    assert "edit copies uAP % @P90 @1 positives at 1 at 2 at 3 at 4 at 5" in said
+    assert "not held out 99999" + 9 * " 100.0" in said
+    assert "trained 1[0,2], 2048 100.0 100.0 to" + 5 * " 100.0" in said
+
+
 def test_a_second_evaluation_gives_the_same_scores(own_run, benchmark):
     for _ in range(2):
         said = lookalike("evaluate", own_run, "--data", benchmark, "--protocol", "copy", "--no-references")
@@ -188,6 +209,36 @@ def test_a_run_is_compared_with_rivals_that_were_scored_in_the_same_way(benchmar
     assert [one.gain] == [white["trained"][0] - white["wide"][0]]
 
 
+def entry(file: str, encoder: nn.Module, benchmark: Path) -> str:
+    """A descriptor file of the benchmark's images, the last one first."""
+    with h5py.File(file, "w") as table:
+        for side in ("query", "reference"):
+            names = Folder(benchmark / side).names
+            table[side] = rows(encoder, benchmark / side).numpy()[::-1]
+            table[f"{side}_ids"] = np.array([Path(name).stem.encode() for name in reversed(names)])
+    return file
+
+
+def test_a_descriptor_file_stands_beside_the_run(own_run, own_benchmark):
+    file = entry("entry.hdf5", RunFolder(own_run).encoder(), own_benchmark)
+    (own_benchmark / "reference" / "011.png").write_bytes(b"no image")
+    words = ("--data", own_benchmark, "--protocol", "disc21", "--no-references", "--max-bad", 0.2, "--reference", file)
+    said = lookalike("evaluate", own_run, *words)
+    assert said.code == 0, said.err
+    (kept,) = json.loads((own_run / "evaluation.json").read_text())
+    own, (given,) = kept["scores"]["trained"], kept["scores"][file]
+    assert (given["normalization"], given["whitening"], given["dim"], given["references"]) == ("none", "none", 128, 11)
+    assert given["value"] == own[0]["value"]
+    ((reference, gain),) = [(one["reference"], one["gain"]) for one in kept["worth"]]
+    assert (reference, gain) == (file, 0)
+
+
+def test_a_descriptor_file_of_too_many_dimensions(own_run, benchmark):
+    words = ("--data", benchmark, "--protocol", "disc21", "--reference", entry("wide.hdf5", Wide(), benchmark))
+    text = mistake("evaluate", own_run, *words)
+    assert text.startswith("wide.hdf5 holds descriptors of 300 dimensions, and the challenge takes 256 at the most:")
+
+
 class Constant(nn.Module):
     """The same row for every image."""
 
@@ -224,6 +275,15 @@ def test_an_unreadable_image_and_its_pair_are_left_out(finished, own_benchmark):
     first = report.scores["trained"][0].protocol
     assert (first.n_test, first.settings["pairs"], first.settings["references"]) == (7, 3, 11)
     assert report.edits[0].pairs == 3
+
+
+def test_a_benchmark_of_whose_true_pairs_none_can_be_read(own_benchmark):
+    for number in range(4):
+        (own_benchmark / "query" / f"Q{number}.png").write_bytes(b"no image")
+    small = Sides(name="trained", query=nn.Flatten(), reference=nn.Flatten(), size=2)
+    folder, place = copy_folder(own_benchmark), torch.device("cpu")
+    with Line(quiet=True) as line, pytest.raises(ValueError, match="all 4 true pairs have an unreadable image: check"):
+        copies(folder, [small], protocol="copy", device=place, max_bad=0.9, line=line)
 
 
 def test_queries_without_any_original_are_fine_and_a_ground_truth_without_pairs_is_not(own_run, own_benchmark):

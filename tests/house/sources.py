@@ -11,7 +11,7 @@ PACKAGE = REPOSITORY / "src" / "lookalike"
 CONTRACT = (
     "methods/method.py",
     "methods/corpus.py",
-    "methods/facts.py",
+    "methods/around.py",
     "methods/facts.py",
     "methods/rows.py",
 )  # what every method may know; others are methods

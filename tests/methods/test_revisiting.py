@@ -168,7 +168,7 @@ def test_of_fewer_rows_all_are_neighbors():
 
 
 def test_a_projector_without_a_linear_layer_is_refused():
-    with pytest.raises(ValueError, match="a head begins with a linear layer, and Identity has none"):
+    with pytest.raises(ValueError, match="a head has linear layers, and Identity has none"):
         Revisiting(identity(), nn.Identity(), queue_of(MEMORY), neighbors=1)
 
 

@@ -141,6 +141,29 @@ def test_only_pairs_that_fail_are_replaced_and_only_by_better_ones() -> None:
     assert choice.accepted.tolist() == [1, 1, 1, 1, 0, 1]
 
 
+@pytest.mark.parametrize(
+    ("drawn", "pairs", "taken", "accepted"),
+    [
+        ([6, 3, 7, 8, 9, 10], True, [0, 1, 2, 3, 9, 5], [1, 0, 1, 1, 1, 1]),  # image 3 is there
+        ([6, 9, 7, 8, 9, 10], True, [0, 9, 2, 3, 4, 5], [1, 1, 1, 1, 0, 1]),  # image 9 comes twice
+        ([6, 1, 7, 8, 9, 10], True, [0, 1, 2, 3, 9, 5], [1, 1, 1, 1, 1, 1]),  # the image itself, seen otherwise
+        ([6, 9, 7, 8, 9, 10], False, [0, 1, 2, 3, 4, 5], [0, 0, 0, 0, 0, 0]),
+        ([6, 3, 7, 8, 9, 10], False, [6, 3, 7, 8, 9, 10], [1, 1, 1, 1, 1, 1]),
+    ],
+)
+def test_no_image_enters_a_batch_twice(drawn, pairs, taken, accepted) -> None:
+    one = torch.eye(ROWS, dtype=torch.float64)
+    two = one.clone()
+    two[1], two[4] = -one[1], -one[4]
+    better = replace(batch({"view/1": one, "view/2": one}), index=torch.tensor(drawn) - 100)  # `reserve` adds 100
+    seen = replace(batch({"view/1": one, "view/2": two}), redraw=Drawn([better], []))
+    agreement = Agreement(kind="worst", threshold=0.0, pairs=pairs)
+    method = WithCuration(SimCLR(identity(ROWS), nn.Identity()), agreement, tries=1, redraw="images")
+    choice, _ = method.choose(seen)
+    assert choice.batch.index.tolist() == taken
+    assert choice.accepted.tolist() == accepted
+
+
 def test_new_images_come_from_the_reserve_and_move_the_cursor() -> None:
     method = method_of(STRICT, tries=2, redraw="images")
     offsets = []

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from lookalike.modules import SHAPES, head, mlp, with_batch_statistics
+from lookalike.modules import SHAPES, gives, head, mlp, takes, with_batch_statistics
 
 
 def described(module: nn.Sequential) -> list[str]:
@@ -107,6 +107,14 @@ def test_a_norm_without_offset_takes_every_policy_and_can_be_reset() -> None:
         torch.testing.assert_close(converted(x), expected)
         assert "1.bias" not in converted.state_dict()
     converted[-1].reset_parameters()
+
+
+def test_widths_are_those_of_the_first_and_the_last_linear_layer() -> None:
+    layers = nn.Sequential(nn.ReLU(), mlp(4, [5, 3], last_norm="plain"), nn.Identity())
+    assert (takes(layers), gives(layers)) == (4, 3)
+    for width in (takes, gives):
+        with pytest.raises(ValueError, match="a head has linear layers, and ReLU has none: give one that has"):
+            width(nn.ReLU())
 
 
 def test_other_activation_and_no_norm() -> None:

@@ -1,12 +1,15 @@
 """Keys and values: what is wrong, where, and the nearest right key."""
 
 from copy import deepcopy
+from inspect import signature
 
 import pytest
 
 from lookalike.recipes import METHODS, VIEWS, RecipeError
 from lookalike.recipes.mistakes import nearest
+from lookalike.recipes.parts import Section, arguments
 from lookalike.recipes.schema import signature_section, validated
+from lookalike.recipes.tables import FEATURES
 
 GOOD = {
     "method": {
@@ -201,6 +204,21 @@ def test_one_number_is_a_constant_momentum():
         "start": 0.9,
         "end": 0.9,
     }
+
+
+class WithKind(Section):
+    kind: str = "nearest"
+    count: int = 2
+
+
+def test_a_kind_is_no_argument_only_where_it_names_what_is_built():
+    assert arguments(WithKind()) == {"kind": "nearest", "count": 2}
+    assert list(arguments(validated(GOOD, "").views)) == list(signature(VIEWS["sce_weak_strong"]).parameters)
+    assert not any("kind" in signature(one).parameters for one in (*METHODS.values(), *VIEWS.values()))
+
+
+def test_an_argument_that_chooses_the_rows_of_a_bank_is_one_of_its_method():
+    assert all(argument in signature(METHODS[name]).parameters for name, argument in FEATURES.items())
 
 
 @pytest.mark.parametrize(("table", "names"), [("methods", METHODS), ("views", VIEWS)])

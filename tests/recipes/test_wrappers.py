@@ -63,6 +63,8 @@ def test_a_part_or_a_view_that_is_missing_is_named() -> None:
         built("npid_small", "with.curation={}")
     with pytest.raises(ValueError, match="'rotation,' has an empty name: write rotation, curation or both"):
         asked_for("rotation,")
+    with pytest.raises(ValueError, match="'rotation,curation, rotation' names rotation 2 times: name each once"):
+        asked_for("rotation,curation, rotation")
 
 
 def test_tasks_are_inside_and_curation_is_outside_whatever_the_order() -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lookalike.api.haystack import Described, Haystack, haystack
-from lookalike.api.sides import Sides
+from lookalike.api.sides import Entry, Sides
 from lookalike.data import CopyFolder
 from lookalike.data.copies import Edits
 from lookalike.evaluation import (
@@ -41,7 +41,7 @@ class Column:
     @property
     def reads(self) -> int:
         """Background images that it takes."""
-        return 0 if self.form is None else self.form.last + 1
+        return int(self.whiten) if self.form is None else self.form.last + 1
 
     @property
     def name(self) -> str:
@@ -75,6 +75,7 @@ class Copies:
 def copies(
     benchmark: CopyFolder,
     models: Sequence[Sides],
+    entries: Sequence[Entry] = (),
     *,
     protocol: str,
     device: torch.device,
@@ -83,7 +84,8 @@ def copies(
 ) -> Copies:
     """Scores the models, of which one is "trained", on a benchmark. In disc21 no row has more than 256 dimensions.
 
-    The models are left as they were. Raises ValueError where there is no background set, or too small a one.
+    Entries have one column, since their background is not known. The models are left as they were. Raises ValueError
+    where there is no background set, or too small a one.
     """
     line.say(_told(benchmark))
     _demand_background(benchmark, line)
@@ -91,8 +93,9 @@ def copies(
     before = [fingerprint(module) for module in modules]
     for module in modules:
         module.to(device)
-    hay = haystack(benchmark, models, device=device, max_bad=max_bad, line=line)
-    judged = {model.name: found for model in models if (found := _judged(model, hay, protocol, line))}
+    hay = haystack(benchmark, models, entries, device=device, max_bad=max_bad, line=line)
+    scored: list[Sides | Entry] = [*models, *entries]
+    judged = {one.name: found for one in scored if (found := _judged(one, hay, protocol, line))}
     if [fingerprint(module) for module in modules] != before:
         raise RuntimeError("evaluation changed a model: this is a defect of lookalike, please report it")
     edits = [] if hay.edits is None else _edits(judged["trained"][0].result, hay.edits)
@@ -125,12 +128,12 @@ def _demand_background(folder: CopyFolder, line: Line) -> None:
             line.say(f"{column.name} reads {column.reads} background images, and there are {count}: it is left out")
 
 
-def _judged(model: Sides, hay: Haystack, protocol: str, line: Line) -> list[Judged]:
+def _judged(model: Sides | Entry, hay: Haystack, protocol: str, line: Line) -> list[Judged]:
     """The model under each column that the background allows. In disc21 rows of too many dimensions are whitened."""
     rows = hay.rows[model.name]
-    short = _whitened(rows)
     legal = protocol == "disc21" and rows.query.shape[1] > DIMENSIONS
     columns = [column for column in (LEGAL if legal else COLUMNS) if column.reads <= len(rows.background)]
+    short = _whitened(rows) if any(column.whiten for column in columns) else rows
     if short is None:
         line.say(f"{model.name} gives all background images the same row: what is whitened is left out")
         columns = [column for column in columns if not column.whiten]
@@ -152,7 +155,7 @@ def _whitened(rows: Described) -> Described | None:
     return Described(query=fitted(rows.query), reference=fitted(rows.reference), background=fitted(rows.background))
 
 
-def _column(model: Sides, column: Column, rows: Described, hay: Haystack, line: Line) -> Judged:
+def _column(model: Sides | Entry, column: Column, rows: Described, hay: Haystack, line: Line) -> Judged:
     with line.track(f"{model.name}: search for {column.name}", len(rows.query)) as advance:
         result = copy_detection(
             rows.query,
@@ -167,7 +170,7 @@ def _column(model: Sides, column: Column, rows: Described, hay: Haystack, line: 
     return Judged(column=column, score=_score(model, column, result, rows, draws), result=result, draws=draws)
 
 
-def _score(model: Sides, column: Column, result: CopyResult, rows: Described, draws: Tensor) -> Score:
+def _score(model: Sides | Entry, column: Column, result: CopyResult, rows: Described, draws: Tensor) -> Score:
     point = result.point
     found: dict[str, float | int | str] = {
         "recall@P90": point.recall if point else "never",
@@ -183,7 +186,7 @@ def _score(model: Sides, column: Column, result: CopyResult, rows: Described, dr
             n_train=len(rows.background),
             n_test=result.n_query,
             features=model.features,
-            crop=f"whole image {model.size} px",
+            crop=model.crop,
             settings={
                 "normalization": str(column.form or "none"),
                 "whitening": f"PCAW{DIMENSIONS}" if column.whiten else "none",
@@ -200,7 +203,7 @@ def _score(model: Sides, column: Column, result: CopyResult, rows: Described, dr
     )
 
 
-def _backbone(model: Sides) -> str:
+def _backbone(model: Sides | Entry) -> str:
     """The fingerprint of the queries' network, and that of the references' where it is another; "" for none."""
     learned = [module for module in dict.fromkeys(model.modules) if any(True for _ in module.parameters())]
     return " ".join(fingerprint(module) for module in learned)

@@ -7,19 +7,20 @@ import torch
 from torch import Tensor, nn
 
 from lookalike.api.ahead import decoded
-from lookalike.api.sides import Sides
+from lookalike.api.sides import Entry, Sides
 from lookalike.data import CopyFolder, Images, Skipped, Skips
 from lookalike.data.copies import Edits
 from lookalike.evaluation import extract
 from lookalike.training.progress import Line
-from lookalike.transforms.geometry import Region, resample
+from lookalike.transforms import Whole
+from lookalike.transforms.geometry import resample
 
 BATCH = 128
 
 
 @dataclass(frozen=True, kw_only=True)
 class Described:
-    """One model's rows of queries, references and background."""
+    """One model's rows of queries, references and background, of which an entry has none."""
 
     query: Tensor
     reference: Tensor
@@ -36,11 +37,17 @@ class Haystack:
 
 
 def haystack(
-    folder: CopyFolder, models: Sequence[Sides], *, device: torch.device, max_bad: float, line: Line
+    folder: CopyFolder,
+    models: Sequence[Sides],
+    entries: Sequence[Entry],
+    *,
+    device: torch.device,
+    max_bad: float,
+    line: Line,
 ) -> Haystack:
     """Describes all images. Unreadable ones are left out, with their true pairs, and counted in a note.
 
-    Raises ValueError where the share `max_bad` of a part is unreadable, or no true pair is left.
+    Raises ValueError where more than the share `max_bad` of a part is unreadable, or no true pair is left.
     """
     queries, references = [(m.query, m.size) for m in models], [(m.reference, m.size) for m in models]
     parts = [
@@ -52,11 +59,15 @@ def haystack(
     (query_index, query_rows), (reference_index, reference_rows), *background = parts
     nothing = [torch.empty(0, rows.shape[1]) for rows in reference_rows]
     background_rows = background[0][1] if background else nothing
+    described = {
+        model.name: Described(query=query, reference=reference, background=others)
+        for model, query, reference, others in zip(models, query_rows, reference_rows, background_rows, strict=True)
+    }
+    for entry in entries:
+        query, reference = entry.rows.query[query_index], entry.rows.reference[reference_index]
+        described[entry.name] = Described(query=query, reference=reference, background=query[:0])
     return Haystack(
-        rows={
-            model.name: Described(query=query, reference=reference, background=others)
-            for model, query, reference, others in zip(models, query_rows, reference_rows, background_rows, strict=True)
-        },
+        rows=described,
         truth=_left(folder, query_index, reference_index, line),
         edits=None if folder.edits is None else [folder.edits[i] for i in query_index.tolist()],
     )
@@ -64,7 +75,8 @@ def haystack(
 
 def whole(images: Sequence[Tensor], size: int) -> Tensor:
     """(B, C, size, size) uint8: all of each image, whatever its proportions."""
-    return torch.stack([resample(image, Region(0, 0, image.shape[2], image.shape[1], size, size)) for image in images])
+    regions = Whole(size).regions({}, [(image.shape[1], image.shape[2]) for image in images])
+    return torch.stack([resample(image, region) for image, region in zip(images, regions, strict=True)])
 
 
 def _described(
@@ -105,6 +117,8 @@ def _left(folder: CopyFolder, query_index: Tensor, reference_index: Tensor, line
         places.append(place)
     truth = torch.stack([place[column] for place, column in zip(places, folder.truth.unbind(1), strict=True)], dim=1)
     there = (truth >= 0).all(1)
+    if not there.any():
+        raise ValueError(f"all {len(there):,} true pairs have an unreadable image: check the files")
     if not there.all():
         line.say(f"{int((~there).sum()):,} of {len(there):,} true pairs have an unreadable image and do not count")
     return truth[there]

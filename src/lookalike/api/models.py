@@ -33,7 +33,7 @@ class Scored:
 def models(folder: RunFolder, *, references: bool, others: Sequence[str], role: str = "encoder") -> list[Scored]:
     """The trained encoder first; raw pixels and random weights, if asked for; then the named weights.
 
-    Raises ValueError where one is named twice, cannot be built, or takes another number of channels.
+    Raises ValueError where one cannot be built or takes another number of channels.
     """
     encoder, recipe = folder.encoder(role), folder.recipe()
     size, seed = view_size(recipe), recipe.seed
@@ -44,9 +44,6 @@ def models(folder: RunFolder, *, references: bool, others: Sequence[str], role: 
             Scored(name="random weights", module=random_weights(encoder, seed), size=size, features=kind, seed=seed),
             Scored(name="raw pixels", module=RawPixels(), size=size, features="pixels"),
         ]
-    twice = sorted({name for name in others if others.count(name) > 1})
-    if twice:
-        raise ValueError(f"the reference {twice[0]} is given twice: name it once")
     return found + [named(spec, recipe) for spec in others]
 
 

@@ -1,17 +1,18 @@
-"""What looks for copies: the run's encoder, or its two for queries and references; hashes and colors; named weights."""
+"""What looks for copies: the run's encoder, its two for queries and references; hashes and colors; weights; files."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from torch import nn
 
 from lookalike.api.folder import RunFolder
 from lookalike.api.models import named
+from lookalike.data import CopyFolder, Descriptors, descriptors
 from lookalike.evaluation import ColorHistogram, DifferenceHash, PerceptualHash, RawPixels, random_weights
 from lookalike.modules import Descriptor
 from lookalike.recipes import view_size
 
+ENTRY = (".hdf5", ".h5")
 HASHED = 64  # pixels that hashes and histograms are shown; our choice
 
 
@@ -31,6 +32,23 @@ class Sides:
     def modules(self) -> tuple[nn.Module, nn.Module]:
         return self.query, self.reference
 
+    @property
+    def crop(self) -> str:
+        return f"whole image {self.size} px"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """What a file says of queries and references, by networks that are not here; it says nothing of the background."""
+
+    name: str
+    rows: Descriptors
+    features: str = "descriptor file"
+    crop: str = ""
+    seed: int | None = None
+    epochs: float | None = None
+    modules: tuple[nn.Module, ...] = ()
+
 
 def roles(exports: Mapping[str, nn.Module]) -> tuple[nn.Module, nn.Module]:
     """(of queries, of references): the roles "query" and "key" where there are both, else "encoder" for either side.
@@ -47,10 +65,10 @@ def roles(exports: Mapping[str, nn.Module]) -> tuple[nn.Module, nn.Module]:
 
 
 def models_of_copies(folder: RunFolder, *, references: bool, others: Sequence[str]) -> list[Sides]:
-    """The run first; what learns nothing, if asked for; then the named weights.
+    """The run first; what learns nothing, if asked for; then the named weights. Descriptor files are left to `entries`.
 
-    Random weights are one network for both sides: two would have nothing in common. Raises ValueError where one is
-    named twice, cannot be built, or takes another number of channels.
+    Random weights are one network for both sides: two would have nothing in common. Raises ValueError where one
+    cannot be built or takes another number of channels.
     """
     trained, recipe = of_run("trained", folder), folder.recipe()
     found = [trained]
@@ -72,10 +90,12 @@ def models_of_copies(folder: RunFolder, *, references: bool, others: Sequence[st
             Sides(name=name, query=module, reference=module, size=HASHED, features=name)
             for name, module in cheap.items()
         ]
-    twice = sorted({name for name in others if others.count(name) > 1})
-    if twice:
-        raise ValueError(f"the reference {twice[0]} is given twice: name it once")
-    return found + [_named(spec, folder) for spec in others]
+    return found + [_named(spec, folder) for spec in others if not spec.endswith(ENTRY)]
+
+
+def entries(others: Sequence[str], folder: CopyFolder) -> list[Entry]:
+    """The descriptor files among the others. Raises ValueError as data.descriptors does."""
+    return [Entry(name=spec, rows=descriptors(spec, folder)) for spec in others if spec.endswith(ENTRY)]
 
 
 def of_run(name: str, folder: RunFolder) -> Sides:
@@ -97,7 +117,7 @@ def of_run(name: str, folder: RunFolder) -> Sides:
 def _named(spec: str, folder: RunFolder) -> Sides:
     other, recipe = RunFolder.at(spec), folder.recipe()
     if other is not None and other.recipe().data.channels == recipe.data.channels:
-        return of_run(spec, RunFolder(Path(spec)))
+        return of_run(spec, other)
     one = named(spec, recipe)  # says what is wrong with a run of other images
     return Sides(
         name=spec,

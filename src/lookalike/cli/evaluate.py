@@ -28,7 +28,9 @@ Protocols = Annotated[
 ]
 References = Annotated[
     list[str] | None,
-    typer.Option("--reference", metavar="WHAT", help="Score this too: timm:NAME, FILE.safetensors or another run"),
+    typer.Option(
+        "--reference", metavar="WHAT", help="Score this too: timm:NAME, FILE.safetensors, a run; copies: FILE.hdf5"
+    ),
 ]
 NoReferences = Annotated[bool, typer.Option("--no-references", help="Skip raw pixels, random weights and the like")]
 Role = Annotated[str, typer.Option(metavar="NAME", help="Which network of the run")]

@@ -67,6 +67,8 @@ def pictures(source: Images, *, near: int = NEAR, on_progress: Callable[[int, in
 
 def difference_hash(pixels_CHW: Tensor) -> Float[Tensor, "256"]:
     """1 where one of 16 x 16 averages is darker than its right neighbor, else -1 (dHash of 256 bits)."""
+    # in Pillow's whole numbers, so that a benchmark has the same bytes on any machine; evaluation has another dHash, of
+    # 64 bits of bicubic pixels, as others score it, on any device
     array = pixels_CHW.permute(1, 2, 0).contiguous().numpy()
     gray = Image.fromarray(array[..., 0] if array.shape[2] == 1 else array).convert("L")
     levels = np.asarray(gray.resize((ROWS + 1, ROWS), Image.Resampling.BOX), dtype=np.int16)

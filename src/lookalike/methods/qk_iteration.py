@@ -14,6 +14,7 @@ B batch, D embedding, N images.
 """
 
 import copy
+import math
 from collections.abc import Mapping, Sequence
 
 from torch import nn
@@ -110,6 +111,10 @@ class QKIteration(Method):
         return Step(
             loss=found.loss, metrics={"confidence": found.confidence}, features={view: h}, projections={view: z_BD}
         )
+
+    def uniform(self, rows: int) -> float:
+        # a learner that gives one row to all is there or above, whatever the frozen side holds: log-sum-exp is convex
+        return math.log(len(self.bank.table))
 
     def notes(self, epochs: float) -> Sequence[str]:
         said, rows = [], len(self.bank.table)

@@ -21,14 +21,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lookalike.functional.collectives import global_mean
-from lookalike.methods.corpus import Corpus
-from lookalike.methods.method import Batch, Group, Method, Phase, Progress, Step
+from lookalike.methods.around import Around
+from lookalike.methods.method import Batch, Method, Phase, Step
 from lookalike.methods.rows import full_size
 from lookalike.modules import Scene, Task, statistics_kept
 from lookalike.modules.auxiliary import STAGES
 
 
-class WithAuxiliary(Method):
+class WithAuxiliary(Around, Method):
     """method: any with an "encoder" that learns; tasks: name -> (task, weight), of rotation or of other puzzles.
 
     A weight of 0 leaves the task out: the run is that of the method, bit for bit. keep_statistics: turned images leave
@@ -58,9 +58,6 @@ class WithAuxiliary(Method):
             replace(phase, trains=(*(f"method.{name}" for name in phase.trains), *heads))
             for phase in self.method.plan(epochs)
         ]
-
-    def groups(self) -> Mapping[str, Group]:
-        return {f"method.{name}": group for name, group in self.method.groups().items()}
 
     def forward(self, batch: Batch) -> Step:
         step = self.method(batch)
@@ -102,18 +99,3 @@ class WithAuxiliary(Method):
         if of_method is None:
             return None
         return of_method + sum(w * task.questions * math.log(task.answers) for task, w in self.learned.values())
-
-    def enter(self, phase: Phase, corpus: Corpus) -> None:
-        self.method.enter(phase, corpus)
-
-    def prepare(self, phase: Phase, corpus: Corpus) -> None:
-        self.method.prepare(phase, corpus)
-
-    def before_update(self, progress: Progress) -> None:
-        self.method.before_update(progress)
-
-    def after_update(self, progress: Progress, kept: Mapping[str, Tensor]) -> None:
-        self.method.after_update(progress, kept)
-
-    def exports(self) -> Mapping[str, nn.Module]:
-        return self.method.exports()

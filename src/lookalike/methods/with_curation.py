@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from lookalike.functional.agreement import Agreement
 from lookalike.functional.boxes import overlap
 from lookalike.functional.collectives import gather_rows, global_mean
-from lookalike.methods.corpus import Corpus
-from lookalike.methods.method import Batch, Group, Method, Phase, Progress, Step
+from lookalike.methods.around import Around
+from lookalike.methods.method import Batch, Method, Phase, Progress, Step
 from lookalike.methods.rows import largest_first, mixed
 from lookalike.modules import evaluating
 
@@ -39,7 +39,7 @@ class Choice:
     accepted: Tensor
 
 
-class WithCuration(Method):
+class WithCuration(Around, Method):
     """method: any that reads two views; agreement: the score and its threshold, infinity for the method alone.
 
     tries: draws after the first, 0 only measures. through: what the compared views pass, by name. warmup: epochs
@@ -73,9 +73,6 @@ class WithCuration(Method):
             raise ValueError(f"curation compares two views of an image, and the method reads {lone[0]}: leave it out")
         return [replace(phase, trains=tuple(f"method.{name}" for name in phase.trains)) for phase in plan]
 
-    def groups(self) -> Mapping[str, Group]:
-        return {f"method.{name}": group for name, group in self.method.groups().items()}
-
     def forward(self, batch: Batch) -> Step:
         never_b = torch.zeros_like(batch.index)
         choice, told = Choice(batch=batch, judged=never_b, accepted=never_b), dict[str, Tensor]()
@@ -98,7 +95,7 @@ class WithCuration(Method):
             failed_b = failed_S.expand(len(places_B))[own_b]
             other = mixed(kept, self.redrawn(batch, places_B, attempt), failed_b)
             its_S = self.score(other)
-            better_S = failed_S & (its_S < score_S)
+            better_S = failed_S & (its_S < score_S) & ~self.repeated(kept, other)
             kept = mixed(kept, other, better_S.expand(len(places_B))[own_b])
             score_S, judged_b = torch.where(better_S, its_S, score_S), judged_b + failed_b
         accepted_b = (score_S <= self.agreement.threshold).expand(len(places_B))[own_b]
@@ -117,6 +114,20 @@ class WithCuration(Method):
         before = int(places_B[0]) * (self.tries - 1) + (attempt - 1) * len(places_B)
         return batch.reserve(int(self.cursor) + before)
 
+    def repeated(self, kept: Batch, other: Batch) -> Tensor:
+        """Whether a row would put an image into the batch twice; any row, unless pairs are judged.
+
+        The order of the reserve knows nothing of the batch, and begins anew at its end. What a method writes to the
+        row of an image must be one row. Micro-batches do not know one another.
+        """
+        if self.redraw == "views":
+            return torch.tensor(False)
+        kept_B, other_B = gather_rows(kept.index), gather_rows(other.index)
+        again_B = (other_B[:, None] == other_B).tril(-1).any(1)
+        if not self.agreement.pairs:
+            return again_B.any()[None]
+        return again_B | (other_B[:, None] == kept_B).fill_diagonal_(False).any(1)
+
     def told(self, drawn: Batch, choice: Choice) -> Mapping[str, Tensor]:
         """For the log: acceptance over the run, draws of this step, overlap of crops (IoU) as drawn and as chosen."""
         now = torch.stack([gather_rows(rows_b).sum() for rows_b in (choice.judged, choice.accepted)])
@@ -127,23 +138,8 @@ class WithCuration(Method):
             told |= {name: global_mean(overlap(*boxes))} if len(boxes) == 2 else {}
         return told
 
-    def uniform(self, rows: int) -> float | None:
-        return self.method.uniform(rows)
-
-    def enter(self, phase: Phase, corpus: Corpus) -> None:
-        self.method.enter(phase, corpus)
-
-    def prepare(self, phase: Phase, corpus: Corpus) -> None:
-        self.method.prepare(phase, corpus)
-
-    def before_update(self, progress: Progress) -> None:
-        self.method.before_update(progress)
-
     def after_update(self, progress: Progress, kept: Mapping[str, Tensor]) -> None:
         judged_B, accepted_B = kept[JUDGED], kept[ACCEPTED]
         self.counts += torch.stack([judged_B.sum(), accepted_B.sum()])
         self.cursor += int(self.redraw == "images" and bool((judged_B > 1).any())) * len(judged_B) * self.tries
         self.method.after_update(progress, {name: r for name, r in kept.items() if name not in (JUDGED, ACCEPTED)})
-
-    def exports(self) -> Mapping[str, nn.Module]:
-        return self.method.exports()

@@ -16,7 +16,7 @@ from lookalike.modules.batch_statistics import (
 )
 from lookalike.modules.clusters import Clusters
 from lookalike.modules.descriptor import Descriptor
-from lookalike.modules.heads import SHAPES, Shape, head, mlp, takes
+from lookalike.modules.heads import SHAPES, Shape, gives, head, mlp, takes
 from lookalike.modules.instance_classes import InstanceClasses
 from lookalike.modules.modes import evaluating
 from lookalike.modules.momentum import MomentumEncoder
@@ -54,6 +54,7 @@ __all__ = [
     "backbone",
     "evaluating",
     "fixed_patches",
+    "gives",
     "groups",
     "groups_here",
     "head",

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from lookalike.functional import unit
 from lookalike.modules.backbones import Encoder
+from lookalike.modules.heads import gives
 
 
 class Descriptor(nn.Module):
@@ -22,7 +23,7 @@ class Descriptor(nn.Module):
     @property
     def dim(self) -> int:
         """How many numbers a row has."""
-        return [layer for layer in self.head.modules() if isinstance(layer, nn.Linear)][-1].out_features
+        return gives(self.head)
 
     @property
     def backbone(self) -> Encoder:

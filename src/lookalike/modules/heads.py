@@ -136,10 +136,23 @@ def takes(layers: nn.Module) -> int:
     >>> takes(head("moco_v2", 16, out=4))
     16
     """
+    return _linear(layers)[0].in_features
+
+
+def gives(layers: nn.Module) -> int:
+    """How many numbers a head gives: those of its last linear layer. Raises ValueError where it has none.
+
+    >>> gives(head("moco_v2", 16, out=4))
+    4
+    """
+    return _linear(layers)[-1].out_features
+
+
+def _linear(layers: nn.Module) -> list[nn.Linear]:
     linear = [layer for layer in layers.modules() if isinstance(layer, nn.Linear)]
     if not linear:
-        raise ValueError(f"a head begins with a linear layer, and {type(layers).__name__} has none: give one that does")
-    return linear[0].in_features
+        raise ValueError(f"a head has linear layers, and {type(layers).__name__} has none: give one that has")
+    return linear
 
 
 def _norm(norm: Norm, width: int) -> list[nn.Module]:

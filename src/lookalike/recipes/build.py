@@ -18,17 +18,18 @@ from lookalike.modules import (
     MomentumEncoder,
     backbone,
     fixed_patches,
+    gives,
     groups,
     groups_here,
     head,
     with_batch_statistics,
 )
-from lookalike.recipes.build_parts import build_banks, build_heads, build_part, output, rows_of, wanted
+from lookalike.recipes.build_parts import build_banks, build_heads, build_part, rows_of, wanted
 from lookalike.recipes.limits import There, fallbacks
-from lookalike.recipes.parts import Head, arguments, kind
+from lookalike.recipes.parts import Head, arguments
 from lookalike.recipes.schema import Backbone, Recipe, RecipeError
 from lookalike.recipes.surround import surrounded
-from lookalike.recipes.tables import METHODS, VIEWS
+from lookalike.recipes.tables import FEATURES, METHODS, VIEWS
 from lookalike.training.optimizers import Optimization, linear_scaled, sqrt_scaled
 from lookalike.transforms import RandomResizedCrop, Views, Whole
 from lookalike.transforms.edits.view import Others
@@ -37,7 +38,7 @@ from lookalike.transforms.edits.view import Others
 def build_views(recipe: Recipe, others: Others | None = None) -> Views:
     """The view plan that the recipe names; others: see Views. Raises RecipeError where an argument is impossible."""
     try:
-        return Views(VIEWS[kind(recipe.views)](**arguments(recipe.views)), others=others)
+        return Views(VIEWS[recipe.views.kind](**arguments(recipe.views)), others=others)
     except ValueError as error:
         raise RecipeError(f"views: {error}") from None
 
@@ -104,13 +105,13 @@ def build_method(
     cast, given, rows = METHODS[method_name(recipe)], arguments(recipe.method), rows_at_a_time(recipe)
     with seeded("heads", recipe.seed):
         heads = build_heads({name: value for name, value in given.items() if isinstance(value, Head)}, encoder.dim)
-        dim = output(list(heads.values())[-1]) if heads else encoder.dim
+        dim = gives(list(heads.values())[-1]) if heads else encoder.dim
         others = {
             name: build_part(value, dim, wanted(cast)[name], recipe, images, say)
             for name, value in given.items()
             if name not in heads and wanted(cast)[name] is not DerivedBank
         }
-        width = encoder.dim if given.get("live_head") else dim  # a live head reads features of the backbone
+        width = encoder.dim if given.get(FEATURES.get(method_name(recipe), "")) else dim
         banks = build_banks(wanted(cast), given, images, (dim, width), folder, say)
         method = cast(encoder=encoder, **heads, **others, **banks)
     there = There(images=images, batch=recipe.batch, rows=rows, queue=rows_of(others.get("queue")))
@@ -125,7 +126,7 @@ def build_method(
     if missing:
         raise RecipeError(
             f"the method {method_name(recipe)!r} reads the views {', '.join(sorted(missing))}, which views.kind "
-            f"{kind(recipe.views)!r} does not make: choose another views.kind"
+            f"{recipe.views.kind!r} does not make: choose another views.kind"
         )
     return method
 
@@ -215,7 +216,7 @@ def build_optimization(recipe: Recipe, say: Callable[[str], None] = lambda note:
 
 def method_name(recipe: Recipe) -> str:
     """The name under which tables.METHODS lists the recipe's method."""
-    return kind(recipe.method)
+    return recipe.method.kind
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from lookalike.modules import (
     Prototypes,
     Queue,
     Rows,
+    gives,
     head,
 )
 from lookalike.recipes.parts import (
@@ -43,17 +44,12 @@ def build_heads(sections: Mapping[str, Head], dim: int) -> dict[str, nn.Sequenti
     made: dict[str, nn.Sequential] = {}
     for name, section in sections.items():
         made[name] = head(section.shape, dim, hidden=section.hidden, out=section.out)
-        dim = output(made[name])
-    dims = {f"method.{name}": output(layers) for name, layers in made.items()}
+        dim = gives(made[name])
+    dims = {f"method.{name}": gives(layers) for name, layers in made.items()}
     if len(set(dims.values())) > 1:
         listed = " and ".join(f"{name} gives {count} numbers" for name, count in dims.items())
         raise RecipeError(f"{listed}, but their outputs are compared: give both the same `out`")
     return made
-
-
-def output(layers: nn.Sequential) -> int:
-    """How many numbers a head gives."""
-    return [layer for layer in layers if isinstance(layer, nn.Linear)][-1].out_features
 
 
 def build_part(value: Any, dim: int, annotation: Any, recipe: Recipe, images: int, say: Callable[[str], None]) -> Any:

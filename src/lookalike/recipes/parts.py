@@ -30,13 +30,15 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
 
-def kind(section: Section) -> str:
-    return section.model_dump()["kind"]
+class Named(Section):
+    """A section with the arguments of what its kind names in a table; none of them is called kind."""
+
+    kind: str
 
 
 def arguments(section: Section) -> dict[str, Any]:
-    """The section's fields but for its kind, as typed values."""
-    return {name: value for name, value in section if name != "kind"}
+    """The section's fields as typed values, but for the kind of a named one."""
+    return {name: value for name, value in section if not (name == "kind" and isinstance(section, Named))}
 
 
 class Follow(Section):

@@ -13,7 +13,7 @@ from lookalike.functional.other_clusters import Sampler
 from lookalike.functional.schedules import Constant, Cosine, Ramp
 from lookalike.modules import Bank
 from lookalike.recipes.mistakes import complaints, shown, suggested
-from lookalike.recipes.parts import BOUNDS, END, LARGEST, MOST, PARTS, START, WIDEST, Follow, Rise, Section
+from lookalike.recipes.parts import BOUNDS, END, LARGEST, MOST, PARTS, START, WIDEST, Follow, Named, Rise, Section
 from lookalike.recipes.tables import METHODS, VIEWS
 from lookalike.recipes.wrappers import With
 
@@ -162,9 +162,9 @@ class Recipe(Section):
 
     kind: Literal["image"] = "image"
     """What is learned from: images."""
-    method: Section
+    method: Named
     """kind: a name of tables.METHODS, and that class's arguments."""
-    views: Section
+    views: Named
     """kind: a name of tables.VIEWS, and that plan's arguments."""
     around: With | None = Field(default=None, alias="with")
     """What surrounds the method: tables.WRAPPERS by name; null: nothing."""
@@ -217,7 +217,7 @@ def _kind(raw: Mapping[str, Any], name: str, table: Mapping[str, Callable], sour
     return str(kind)
 
 
-def signature_section(kind: str, function: Callable) -> type[Section]:
+def signature_section(kind: str, function: Callable) -> type[Named]:
     """A section with the arguments of a class or function as fields: names, types and defaults stand there once."""
     fields: dict[str, Any] = {"kind": (Literal[kind], ...)}
     for parameter in inspect.signature(function).parameters.values():
@@ -233,4 +233,4 @@ def signature_section(kind: str, function: Callable) -> type[Section]:
         if isinstance(default, Margin | Sampler):
             default = PARTS[parameter.annotation](**asdict(default))
         fields[parameter.name] = (annotation, ... if default is inspect.Parameter.empty else default)
-    return create_model(kind, __base__=Section, **fields)
+    return create_model(kind, __base__=Named, **fields)

@@ -3,11 +3,9 @@
 import math
 from collections.abc import Iterator
 
-from torch import nn
-
 from lookalike.functional.agreement import Agreement
 from lookalike.methods.method import Method
-from lookalike.modules import Task, with_batch_statistics
+from lookalike.modules import Task, gives, with_batch_statistics
 from lookalike.modules.auxiliary import STAGES
 from lookalike.recipes.schema import Recipe, RecipeError
 from lookalike.recipes.tables import TASKS, WRAPPERS
@@ -87,11 +85,6 @@ def cost(name: str, section: TaskSection | CurationSection, views: int) -> str:
 def _output(method: Method, name: str) -> int:
     """How many numbers the method's projector gives."""
     parts = dict(method.named_children())
-    layers = (
-        [layer for layer in parts["projector"].modules() if isinstance(layer, nn.Linear)]
-        if "projector" in parts
-        else []
-    )
-    if not layers:
+    if "projector" not in parts:
         raise ValueError(f"{name} with attach: projector needs a method that has one: use attach: backbone")
-    return layers[-1].out_features
+    return gives(parts["projector"])

@@ -59,6 +59,9 @@ METHODS: Mapping[str, type[Method]] = {
     "revisiting": Revisiting,
 }
 
+# the argument that fills a method's derived bank with features of the backbone, instead of what its head makes of them
+FEATURES: Mapping[str, str] = {"qk_iteration": "live_head"}
+
 TASKS: Mapping[str, type[Task]] = {
     "rotation": Rotation,
     "jigsaw": Jigsaw,

@@ -119,12 +119,14 @@ class With(Section):
 def asked_for(names: str | Sequence[str]) -> list[str]:
     """Overrides that add what `names` lists ("rotation,curation") with its defaults, or as the recipe has it.
 
-    Raises ValueError for an empty name.
+    Raises ValueError for an empty name, and for one that is given twice.
 
     >>> asked_for("rotation,curation")
     ['with.rotation={}', 'with.curation={}']
     """
-    listed = names.split(",") if isinstance(names, str) else names
-    if not all(name.strip() for name in listed):
+    listed = [name.strip() for name in (names.split(",") if isinstance(names, str) else names)]
+    if not all(listed):
         raise ValueError(f"{names!r} has an empty name: write rotation, curation or both, with a comma between")
-    return [f"with.{name.strip()}={{}}" for name in listed]
+    if twice := [name for name in dict.fromkeys(listed) if listed.count(name) > 1]:
+        raise ValueError(f"{names!r} names {twice[0]} {listed.count(twice[0])} times: name each once")
+    return [f"with.{name}={{}}" for name in listed]

@@ -158,6 +158,7 @@ class Whole:
         return [Region(0, 0, w, h, self.size, self.size, self.interpolation) for h, w in sizes]
 
 
+# each is read alone; what Resize, CenterCrop and Whole have in common are the checks below
 Geometry = RandomResizedCrop | OverlappingCrop | Resize | CenterCrop | Whole
 
 
