@@ -1,14 +1,27 @@
-"""The tables of README, from their result files: python benchmarks/tables.py [quality|probes|methods]"""
+"""The tables and sentences of README and docs that say what the small bench found, from their result files.
 
+    python benchmarks/tables.py             what would change
+    python benchmarks/tables.py --write     README, docs/methods/README.md, and "Our numbers" on each method's page
+
+The newest file of each kind counts. A table is found by its first line, a page's sentence by its first words.
+"""
+
+import argparse
 import json
-import sys
-from collections.abc import Iterable
+import re
+import statistics
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-RESULTS = Path(__file__).parent / "results"
+from lookalike.recipes import METHODS
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+RESULTS = REPOSITORY / "benchmarks" / "results"
+README, INDEX = REPOSITORY / "README.md", REPOSITORY / "docs" / "methods" / "README.md"
 NAMES = {"simclr": "SimCLR", "moco": "MoCo v2", "byol": "BYOL", "sce": "SCE"}
 REFERENCES = ("random weights", "raw pixels")
 COLUMNS = ("k=200", "k=20")
+JUDGED = (*COLUMNS, "linear")
 PROBES = {  # the score's name in the file: the head of its column
     "linear": "linear",
     "few 1% of labels": "1 % of labels",
@@ -17,6 +30,8 @@ PROBES = {  # the score's name in the file: the head of its column
     "mAP": "mAP",
     "recall@1": "recall@1",
 }
+COUNTS = {1: "one seed", 2: "two seeds", 3: "three seeds"}
+Scores = Mapping[str, Mapping[str, float]]
 
 
 def table(path: Path) -> list[str]:
@@ -42,13 +57,141 @@ def probes(path: Path) -> list[str]:
     return lines
 
 
-def cells(scores: dict[str, dict[str, float]], columns: Iterable[str]) -> list[str]:
+def beyond(path: Path) -> list[str]:
+    """Lines of Markdown: what README's table of three seeds does not hold, in the order of METHODS."""
+    methods = json.loads(path.read_text())["methods"]
+    lines = ["| | learning rate | k = 200 | k = 20 | linear |", "|---|---|---|---|---|"]
+    for method in METHODS:
+        if method in methods and method not in NAMES:
+            found = methods[method]
+            scores = " | ".join(cells(found["test"]["trained"], JUDGED))
+            lines.append(f"| [{name_of(method)}](docs/methods/{method}.md) | {tried(found)} | {scores} |")
+    return lines
+
+
+def every(methods: Path, quality: Path, probed: Path) -> list[str]:
+    """Lines of Markdown: all methods in the order of METHODS with scores, health, speed and memory; then references.
+
+    Of a method in both files the entry with three seeds counts; its linear probe is in the third file.
+    """
+    seeded, linear = json.loads(quality.read_text())["methods"], json.loads(probed.read_text())["scores"]
+    found = json.loads(methods.read_text())["methods"] | seeded
+    heads = ("", "learning rate", "seeds", "k = 200", "k = 20", "linear", "rank", "images/s", "seconds", "MB")
+    lines = [f"| {' | '.join(heads)} |".replace("|  |", "| |"), "|---" * len(heads) + "|"]
+    for method in (name for name in METHODS if name in found):
+        entry = found[method]
+        scores = linear.get(method, {}) | entry["test"]["trained"] if method in seeded else entry["test"]["trained"]
+        row = [f"[{name_of(method)}]({method}.md)", tried(entry), str(len(entry["runs"])), *cells(scores, JUDGED)]
+        lines.append(f"| {' | '.join(row + costs(entry['runs']))} |")
+    (first, *_) = seeded.values()
+    for name in REFERENCES:
+        scores = cells(linear[name] | first["test"][name], JUDGED)
+        lines.append(f"| {name} | | | {' | '.join(scores)} | | | | |")
+    return lines
+
+
+def costs(runs: list[dict]) -> list[str]:
+    """Rank of the projections, images per second and seconds, medians of the runs that have them; most memory in MB."""
+    ranks = [run["health"]["rank"] for run in runs if run["health"]]
+    speeds = [run["images_per_second"] for run in runs if run["images_per_second"]]
+    seconds = [run["seconds"] for run in runs if run["seconds"]]
+    shown = [
+        f"{statistics.median(values):{form}}" if values else ""
+        for values, form in ((ranks, ".1f"), (speeds, ",.0f"), (seconds, ",.0f"))
+    ]
+    return [*shown, f"{max(run['peak_megabytes'] for run in runs):,}"]
+
+
+def tried(found: Mapping) -> str:
+    """The learning rate, and among how many it was chosen."""
+    return f"{found['rate']:g}, " + ("one trial" if len(found["trials"]) == 1 else f"of {len(found['trials'])}")
+
+
+def numbers(method: str, found: Mapping, path: Path) -> str:
+    """What the page of a method says under "Our numbers" of the small bench: scores of the file at `path`."""
+    rates = sorted(trial["rate"] for trial in found["trials"])
+    among = f"the best of {', '.join(f'{rate:g}' for rate in rates)}"
+    chosen = "beside which no other was tried" if len(rates) == 1 else among
+    shown = dict(zip(JUDGED, cells(found["test"]["trained"], JUDGED), strict=True))
+    linear = f", linear probe {shown['linear']} %" if shown["linear"] else ""
+    seeds = COUNTS[len(found["runs"])]
+    return (
+        f"Small bench, recipe `{method}_bench`, {seeds}, learning rate {found['rate']:g}, {chosen}: "
+        f"k-NN on the test images {shown['k=200']} % (k = 200) and {shown['k=20']} % (k = 20){linear}; "
+        f"`{path.relative_to(REPOSITORY)}`."
+    )
+
+
+def cells(scores: Scores, columns: Iterable[str]) -> list[str]:
     """Mean ± deviation, or the number alone where nothing is random; empty where a probe does not apply."""
     rows = [scores.get(column) for column in columns]
     return ["" if row is None else f"{row['mean']:.1f}" + (f" ± {row['sd']:.1f}" if row["sd"] else "") for row in rows]
 
 
+def name_of(method: str) -> str:
+    """The head of the method's page."""
+    return NAMES.get(method) or page_of(method).read_text().partition("\n")[0].removeprefix("# ")
+
+
+def page_of(method: str) -> Path:
+    return REPOSITORY / "docs" / "methods" / f"{method}.md"
+
+
+def newest(kind: str) -> Path:
+    return max(RESULTS.glob(f"{kind}-2*.json"))
+
+
+def documents() -> dict[Path, str]:
+    """Each document with its tables and sentences as the result files have them, the files' names included."""
+    quality, probed, methods = (newest(kind) for kind in ("quality", "probes", "methods"))
+    texts = {README: README.read_text(), INDEX: INDEX.read_text()}
+    for lines in (table(quality), probes(probed), beyond(methods)):
+        texts[README] = with_table(texts[README], lines)
+    texts[INDEX] = with_table(texts[INDEX], every(methods, quality, probed))
+    texts = {path: with_files(text, (quality, probed, methods)) for path, text in texts.items()}
+    for path in (methods, quality):  # three seeds come last: they count
+        for method, found in json.loads(path.read_text())["methods"].items():
+            texts[page_of(method)] = with_numbers(page_of(method).read_text(), method, numbers(method, found, path))
+    return texts
+
+
+def with_table(text: str, lines: list[str]) -> str:
+    """The text with these lines in place of the table that has the same first line. Raises ValueError without one."""
+    pattern = re.compile(rf"^{re.escape(lines[0])}\n(\|.*\n)*", re.MULTILINE)
+    if len(pattern.findall(text)) != 1:
+        raise ValueError(
+            f"no place, or several, for the table that begins with {lines[0]!r}: write its first line once"
+        )
+    return pattern.sub(lambda _: "\n".join(lines) + "\n", text)
+
+
+def with_files(text: str, paths: Iterable[Path]) -> str:
+    """The text with these files in place of those of their kinds."""
+    for path in paths:
+        text = re.sub(rf"(?<=benchmarks/results/){path.name.partition('-')[0]}-[\d-]+\.json", path.name, text)
+    return text
+
+
+def with_numbers(page: str, method: str, sentence: str) -> str:
+    """The page with the sentence in place of an earlier one, or of "None yet." or "No quality yet."; others stay."""
+    head, heading, rest = page.partition("## Our numbers\n")
+    old = rf"None yet\.|No quality yet\.|Small bench, recipe `{method}_bench`,.*?`benchmarks/results/[\w.-]+`\."
+    rest, count = re.subn(old, lambda _: sentence, rest, count=1)
+    if not count:
+        raise ValueError(f'the page of {method} has no place for its numbers: write "None yet." under Our numbers')
+    return head + heading + rest
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--write", action="store_true")
+    asked = parser.parse_args()
+    for path, text in documents().items():
+        if text != path.read_text():
+            print(("written: " if asked.write else "would change: ") + str(path.relative_to(REPOSITORY)))
+            if asked.write:
+                path.write_text(text)
+
+
 if __name__ == "__main__":
-    kind = sys.argv[1] if len(sys.argv) > 1 else "quality"
-    newest = max(RESULTS.glob(f"{kind}-2*.json"))
-    print("\n".join({"quality": table, "probes": probes}[kind](newest)))
+    main()
