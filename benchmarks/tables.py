@@ -30,6 +30,7 @@ PROBES = {  # the score's name in the file: the head of its column
     "mAP": "mAP",
     "recall@1": "recall@1",
 }
+LIGHTLY, SIDES = "beside lightly", ("lookalike", "lightly")
 COUNTS = {1: "one seed", 2: "two seeds", 3: "three seeds"}
 Scores = Mapping[str, Mapping[str, float]]
 
@@ -90,6 +91,27 @@ def every(methods: Path, quality: Path, probed: Path) -> list[str]:
     return lines
 
 
+def against(path: Path) -> list[str]:
+    """Lines of Markdown: our chosen runs and lightly's, means over seeds; and our share of its wall time in a case."""
+    methods = json.loads(path.read_text())["methods"]
+    cases = list(dict.fromkeys(case for found in methods.values() for case in found.get("speed", {}) if "," in case))
+    judged = [f"{side}: {column}" for side in SIDES for column in ("rate", "k = 200", "k = 20", "linear")]
+    lines = [f"| {LIGHTLY} | {' | '.join(judged + cases)} |", "|---" * (1 + len(judged + cases)) + "|"]
+    for method in (name for name in METHODS if name in methods):
+        chosen, speed = methods[method].get("quality", {}).get("chosen", {}), methods[method].get("speed", {})
+        row = [cell for side in SIDES for cell in mean_of(chosen.get(side, []))]
+        row += [f"{speed[case]['share of wall time']:.2f}" if case in speed else "" for case in cases]
+        lines.append(f"| [{name_of(method)}]({method}.md) | {' | '.join(row)} |")
+    return lines
+
+
+def mean_of(runs: list[dict]) -> list[str]:
+    """Learning rate and scores; empty cells where there was no run."""
+    if not runs:
+        return [""] * (1 + len(JUDGED))
+    return [f"{runs[0]['rate']:g}", *(f"{statistics.mean(run['test'][name] for run in runs):.1f}" for name in JUDGED)]
+
+
 def costs(runs: list[dict]) -> list[str]:
     """Rank of the projections, images per second and seconds, medians of the runs that have them; most memory in MB."""
     ranks = [run["health"]["rank"] for run in runs if run["health"]]
@@ -148,20 +170,26 @@ def documents() -> dict[Path, str]:
     for lines in (table(quality), probes(probed), beyond(methods)):
         texts[README] = with_table(texts[README], lines)
     texts[INDEX] = with_table(texts[INDEX], every(methods, quality, probed))
-    texts = {path: with_files(text, (quality, probed, methods)) for path, text in texts.items()}
+    files = [quality, probed, methods]
+    if f"| {LIGHTLY} |" in texts[INDEX]:  # a place for it is made with its first numbers
+        files.append(newest("beside"))
+        texts[INDEX] = with_table(texts[INDEX], against(files[-1]), begin=f"| {LIGHTLY} |")
+    texts = {path: with_files(text, files) for path, text in texts.items()}
     for path in (methods, quality):  # three seeds come last: they count
         for method, found in json.loads(path.read_text())["methods"].items():
             texts[page_of(method)] = with_numbers(page_of(method).read_text(), method, numbers(method, found, path))
     return texts
 
 
-def with_table(text: str, lines: list[str]) -> str:
-    """The text with these lines in place of the table that has the same first line. Raises ValueError without one."""
-    pattern = re.compile(rf"^{re.escape(lines[0])}\n(\|.*\n)*", re.MULTILINE)
+def with_table(text: str, lines: list[str], begin: str = "") -> str:
+    """The text with these lines in place of the table with the same first line, or of the one that begins so.
+
+    Raises ValueError unless there is one.
+    """
+    first = rf"{re.escape(begin)}.*" if begin else re.escape(lines[0])
+    pattern = re.compile(rf"^{first}\n(\|.*\n)*", re.MULTILINE)
     if len(pattern.findall(text)) != 1:
-        raise ValueError(
-            f"no place, or several, for the table that begins with {lines[0]!r}: write its first line once"
-        )
+        raise ValueError(f"no place, or several, for the table {begin or lines[0]!r}: write its first line once")
     return pattern.sub(lambda _: "\n".join(lines) + "\n", text)
 
 

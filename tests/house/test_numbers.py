@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from pathlib import Path
 
 import pytest
 from sources import REPOSITORY
@@ -12,7 +13,7 @@ from lookalike.recipes import METHODS
 from lookalike.recipes.load import header
 
 sys.path.insert(0, str(REPOSITORY / "benchmarks"))
-from tables import NAMES, REFERENCES, documents, newest, numbers, probes, table, with_numbers, with_table
+from tables import NAMES, REFERENCES, against, documents, newest, numbers, probes, table, with_numbers, with_table
 
 SCORES = {
     "k=200": {"mean": 43.25, "sd": None},
@@ -95,8 +96,19 @@ def test_a_sentence_takes_the_place_of_its_earlier_one_alone():
 def test_a_table_takes_the_place_of_the_one_with_its_first_line():
     text = "| a | b |\n|---|---|\n| 1 | 2 |\n\n| a | c |\n|---|---|\n"
     assert with_table(text, ["| a | b |", "|---|---|"]) == "| a | b |\n|---|---|\n\n| a | c |\n|---|---|\n"
+    assert with_table(text, ["| a | c | d |"], begin="| a | c") == "| a | b |\n|---|---|\n| 1 | 2 |\n\n| a | c | d |\n"
     with pytest.raises(ValueError, match="no place"):
         with_table(text, ["| d |"])
+
+
+def test_the_table_beside_lightly_leaves_empty_what_was_not_run(tmp_path: Path):
+    runs = [{"rate": 0.002, "test": {"k=200": 40.0 + seed, "k=20": 45.0, "linear": 50.0}} for seed in (0, 1)]
+    speed = {"threads": 2, "fp32, 0 workers": {"share of wall time": 0.4321}}
+    methods = {"dcl": {"quality": {"chosen": {"lightly": runs}}}, "simclr": {"speed": speed}}
+    (tmp_path / "beside.json").write_text(json.dumps({"methods": methods}))
+    *_, first, second = against(tmp_path / "beside.json")
+    assert first == "| [SimCLR](simclr.md) |  |  |  |  |  |  |  |  | 0.43 |"
+    assert second == "| [DCL](dcl.md) |  |  |  |  | 0.002 | 40.5 | 45.0 | 50.0 |  |"
 
 
 def test_the_costs_that_are_printed_are_those_of_their_result_file():
