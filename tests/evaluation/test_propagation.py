@@ -6,7 +6,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from lookalike.evaluation import boundary_accuracy, propagate, region_similarity, video_score
+from lookalike.evaluation import (
+    boundary_accuracy,
+    carry,
+    object_scores,
+    objects_of,
+    propagate,
+    region_similarity,
+    video_score,
+)
 
 
 def by_loops(maps, first, context: int, radius: float, neighbors: int, temperature: float):
@@ -54,6 +62,23 @@ def test_it_is_a_loop_over_cells(context, radius, neighbors, monkeypatch):
     for t in range(1, 5):
         large = F.interpolate(soft[t].double().movedim(2, 0)[None], size=(8, 6), mode="bilinear")[0]
         assert torch.equal(found[t], large.argmax(0))
+
+
+def test_frames_are_carried_as_their_maps_come():
+    """The mask of a frame is known before the next map is asked for."""
+    maps = torch.randn(6, 4, 3, 5, generator=torch.Generator().manual_seed(4))
+    first, asked = torch.randint(0, 3, (9, 10), generator=torch.Generator().manual_seed(5)), []
+
+    def coming():
+        for number, one in enumerate(maps):
+            asked.append(number)
+            yield one
+
+    found = []
+    for number, mask in enumerate(carry(coming(), first, context=2)):
+        assert asked == list(range(number + 1))
+        found.append(mask)
+    assert torch.equal(torch.stack(found), propagate(maps, first, context=2))
 
 
 CENTERS = torch.tensor([4 * cell + at for cell in range(8) for at in (1, 2)])  # pixels in the middle of their cells
@@ -143,3 +168,21 @@ def test_the_first_and_the_last_frame_do_not_count_and_objects_count_alike():
         video_score(found[:2] % 7, truth[:2] % 7)
     with pytest.raises(ValueError, match="4 frames with 0 objects give no score"):
         video_score(found, torch.zeros_like(truth))
+
+
+def test_pixels_that_the_truth_leaves_out_count_nowhere():
+    """Against J by a loop over pixels; what lies under 255 may say anything."""
+    draw = torch.Generator().manual_seed(6)
+    truth = torch.randint(0, 3, (10, 12), generator=draw)
+    truth[:, 4:6] = 255
+    found = torch.randint(0, 3, (10, 12), generator=draw)
+    assert objects_of(truth) == [1, 2]
+    scores = object_scores(found, truth, [1, 2])
+    for row, label in enumerate([1, 2]):
+        both = either = 0
+        for said, true in zip(found.flatten().tolist(), truth.flatten().tolist(), strict=True):
+            both += said == true == label
+            either += true != 255 and label in (said, true)
+        assert float(scores[row, 0]) == both / either
+    other = found.where(truth != 255, torch.randint(0, 3, (10, 12), generator=draw))
+    assert torch.equal(object_scores(other, truth, [1, 2]), scores)

@@ -6,7 +6,7 @@ import timm
 import torch
 from torch import nn
 
-from lookalike.evaluation import RawPixels, extract, fingerprint, knn, random_weights
+from lookalike.evaluation import PixelMaps, RawPixels, extract, fingerprint, knn, random_weights
 
 
 def plain_net() -> nn.Sequential:
@@ -20,6 +20,17 @@ def train_a_little(net: nn.Module, size: int = 32) -> nn.Module:
             parameter.add_(torch.randn_like(parameter) * 0.1)
         net.train()(torch.randn(4, 3, size, size) + 2)
     return net.eval()
+
+
+def test_a_map_of_pixels_holds_those_of_each_cell_less_mid_gray():
+    pixels = torch.randint(0, 256, (2, 3, 16, 24), dtype=torch.uint8)
+    maps = PixelMaps().maps(pixels)
+    assert maps.shape == (2, 192, 2, 3)
+    for row in range(2):
+        for column in range(3):
+            block = pixels[:, :, 8 * row : 8 * row + 8, 8 * column : 8 * column + 8].flatten(1)
+            torch.testing.assert_close(maps[:, :, row, column], block / 255 - 0.5, rtol=1e-6, atol=1e-6)
+    assert torch.equal(PixelMaps().maps(pixels / 255), maps)
 
 
 def test_raw_pixels_are_the_pixels_over_255():

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from lookalike.evaluation import Segment, segment_class, segment_retrieval, segment_row
+from lookalike.functional import random
 
 DOG, CAT = 3, 5
 
@@ -84,6 +85,37 @@ def test_it_is_a_loop_over_pixels():
     found = segment_retrieval(queries, gallery)
     assert found.iou == pytest.approx(expected, abs=1e-12)
     assert found.mean_iou == pytest.approx(sum(expected.values()) / 4, abs=1e-12)
+
+
+def test_samples_of_the_queries_by_loops():
+    """Queries 0 and 1, 2 and 3 ... are one image; a sample takes or leaves them together."""
+    gallery, queries = noise(7, 0), noise(8, 1)
+    result = segment_retrieval(queries, gallery).of([1, 2, 3])
+    assert list(result.iou) == [1, 2, 3]
+    alone = [segment_retrieval(queries[2 * g : 2 * g + 2], gallery, classes=[1, 2, 3]) for g in range(4)]
+    draws = result.resampled(torch.arange(8) // 2, seed=3, draws=20)
+    generator, expected = random.generator("bootstrap of groups", 3), []
+    for _ in range(20):
+        chosen = torch.randint(4, (4,), generator=generator).tolist()
+        sums = [[sum(int(part[g].sum(0)[k]) for g in chosen) for k in range(3)] for part in parts(alone)]
+        shares = [both / either for both, either in zip(*sums, strict=True) if either]
+        expected.append(sum(shares) / len(shares))
+    assert draws.tolist() == pytest.approx(expected, abs=1e-12)
+    assert torch.equal(result.resampled(seed=3, draws=5), result.resampled(torch.arange(8), seed=3, draws=5))
+    with pytest.raises(ValueError, match="groups of 3 queries are given, and there were 8"):
+        result.resampled(torch.arange(3))
+
+
+def parts(results):
+    """Pixels of each group, both and either, with a column for each of the classes 1, 2 and 3."""
+    for name in ("both", "either"):
+        yield [columns(result, getattr(result, name)) for result in results]
+
+
+def columns(result, pixels):
+    found = torch.zeros(len(pixels), 3, dtype=torch.int64)
+    found[:, [c - 1 for c in result.iou]] = pixels
+    return found
 
 
 def rows_of(gallery):

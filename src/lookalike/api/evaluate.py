@@ -8,9 +8,11 @@ from typing import Any
 
 import torch
 
+from lookalike.api.by_masks import MASKS, ByMasks, by_masks
 from lookalike.api.copies import COPIES, Copies, copies
 from lookalike.api.copy_benchmark import build_copy_benchmark
 from lookalike.api.folder import RunFolder
+from lookalike.api.judged import Part
 from lookalike.api.leaks import cautioned, leaks
 from lookalike.api.models import Scored, models
 from lookalike.api.prepared import Prepared
@@ -27,13 +29,15 @@ class Report:
     """Scores by what was scored: "trained", "random weights", "raw pixels" ...; each carries its protocol.
 
     worth: the trained encoder beside the best reference, protocol by protocol; hours: what its training took, None
-    where the run does not say; edits: of copy detection, the trained encoder's copies edit by edit.
+    where the run does not say; edits: of copy detection, the trained encoder's copies edit by edit; parts: its classes
+    or clips where masks were given.
     """
 
     scores: dict[str, list[Score]]
     worth: list[Worth] = field(default_factory=list)
     hours: float | None = None
     edits: list[EditRow] = field(default_factory=list)
+    parts: list[Part] = field(default_factory=list)
 
     @property
     def best(self) -> Score:
@@ -74,12 +78,11 @@ def evaluate(
     protocols: of knn, linear, few, retrieval, finetune and linear_sgd, as docs/evaluation.md describes them. All read
     the same features of the central view, extracted once for each model; the last two draw views of their own. Alone:
     copy (photos, of which a benchmark of edited copies is built in the folder `out`, RUN/copy-benchmark if not given,
-    or a folder that holds one) or disc21 (a folder that holds one).
+    or a folder that holds one), disc21 (a folder that holds one), segments and propagation (images, clips with masks).
     references: raw pixels and random weights are scored too; others: more references, each timm:NAME (which timm
     downloads), FILE.safetensors or a run folder; of copies also FILE.hdf5. role: which network, if it has several.
-    The test images choose nothing; the backbone's fingerprint is equal before and after; an unreadable image is
-    counted, and no readable one is dropped. Raises ValueError in one sentence for an unknown protocol or reference,
-    labels that are missing, or a folder that is no finished run.
+    The test images choose nothing; the backbone's fingerprint is equal before and after; unreadable images are counted.
+    Raises ValueError for an unknown protocol or reference, missing labels or masks, and a folder that is no finished run.
     """
     names, folder = _known(protocols.split(",") if isinstance(protocols, str) else protocols), RunFolder(Path(run))
     _demand_possible(names[0], role, others, out)
@@ -90,10 +93,11 @@ def evaluate(
             given = entries(others, benchmark)
             found = copies(benchmark, sides, given, protocol=names[0], device=pick(device), max_bad=max_bad, line=line)
         return _of_copies(found, seen, folder)
-    scored = models(folder, references=references, others=others, role=role)
-    halves, place = labelled(data, channels=folder.recipe().data.channels), pick(device)
+    scored, place = models(folder, references=references, others=others, role=role), pick(device)
     with Line(quiet=quiet) as line:
-        _tell(halves, line)
+        if names[0] in MASKS:
+            return _of_masks(by_masks(data, scored, names[0], device=place, max_bad=max_bad, line=line), folder)
+        halves = _told(labelled(data, channels=folder.recipe().data.channels), line)
         scores = _of_labels(scored, names, halves, place, max_bad, line)
     return Report(scores, worth=_worth(scores), hours=folder.hours())
 
@@ -130,6 +134,10 @@ def _of_copies(found: Copies, seen: Sequence[str], folder: RunFolder) -> Report:
     """The scores of runs that have seen the photos in training say so."""
     scores = {name: cautioned(of) if name in seen else of for name, of in found.scores.items()}
     return Report(scores, worth=found.worth, hours=folder.hours(), edits=found.edits)
+
+
+def _of_masks(found: ByMasks, folder: RunFolder) -> Report:
+    return Report(found.scores, worth=found.worth, hours=folder.hours(), parts=found.parts)
 
 
 def _of_labels(
@@ -177,22 +185,23 @@ def _worth(scores: dict[str, list[Score]]) -> list[Worth]:
     return found
 
 
-def _tell(halves: Labelled, line: Line) -> None:
+def _told(halves: Labelled, line: Line) -> Labelled:
     """Says which images are test images, where the folder does not."""
     if halves.by_name:
         text = f"{len(halves.test):,} of {len(halves.test) + len(halves.train):,} images are for the test"
         line.say(f"no train/ and test/ here: {text}, chosen by the hash of their names")
+    return halves
 
 
 def _known(protocols: Sequence[str]) -> list[str]:
     """The names asked for, each once."""
-    known, names = (*PROBES, *COPIES), list(dict.fromkeys(protocols))
+    known, names = (*PROBES, *COPIES, *MASKS), list(dict.fromkeys(protocols))
     unknown = [name for name in names if name not in known]
     if unknown or not names:
         raise ValueError(
             f"there is no protocol {', '.join(map(repr, unknown)) or 'given'}: known are {', '.join(known)}"
         )
-    alone = [name for name in names if name in COPIES]
+    alone = [name for name in names if name in (*COPIES, *MASKS)]
     if alone and len(names) > 1:
         raise ValueError(f"the protocol {alone[0]} reads other data than {', '.join(names)} together: ask for it alone")
     return names

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from lookalike.cli.copies_tables import show_copies
+from lookalike.cli.parts_table import show_parts
 
 if TYPE_CHECKING:
     from lookalike.api import Report
@@ -18,12 +19,17 @@ if TYPE_CHECKING:
 
 RunPath = Annotated[str, typer.Argument(metavar="RUN", help="The folder that pretrain made")]
 Labelled = Annotated[
-    str, typer.Option("--data", metavar="DIR", help="train/CLASS/ and test/CLASS/, or one folder of classes")
+    str,
+    typer.Option(
+        "--data", metavar="DIR", help="train/CLASS/ and test/CLASS/, or one folder of classes; else as --protocol says"
+    ),
 ]
 Protocols = Annotated[
     str,
     typer.Option(
-        "--protocol", metavar="LIST", help="Of knn,linear,few,retrieval,finetune,linear_sgd; or copy, or disc21"
+        "--protocol",
+        metavar="LIST",
+        help="Of knn,linear,few,retrieval,finetune,linear_sgd; or one of copy, disc21, segments, propagation",
     ),
 ]
 References = Annotated[
@@ -52,11 +58,11 @@ def evaluate(
     device: Device = "auto",
     max_bad: MaxBad = 0.001,
 ) -> None:
-    """Score a trained encoder on labelled images, or on copies.
+    """Score a trained encoder on labelled images, on copies, or by masks.
 
-    With --protocol copy edited copies are made of photos. Raw pixels and random weights are scored beside it, and what
-    --reference names; how far it is ahead of the best is said for each protocol. The encoder is not changed. Scores are
-    added to RUN/evaluation.json; the last line is the trained encoder's first score.
+    With --protocol copy edited copies are made of photos; segments and propagation read masks. Raw pixels and random
+    weights are scored beside it, and what --reference names; how far it is ahead of the best is said for each protocol.
+    The encoder is not changed. Scores are added to RUN/evaluation.json; the last line is the trained encoder's first.
     """
     from lookalike.api import evaluate as measure
 
@@ -101,6 +107,7 @@ def show(report: "Report") -> None:
             table.add_row(f"  {name}", f"{100 * score.value:.1f} %", interval, found)
         console.print(table)
     console.print()
+    show_parts(report)
 
 
 def _alike(one: "Score", other: "Score") -> bool:
@@ -125,6 +132,8 @@ def keep(run: Path, data: str, report: "Report") -> None:
         new |= {"worth": [one.as_dict() for one in report.worth], "hours": report.hours}
     if report.edits:
         new["edits"] = [{name: _number(value) for name, value in vars(row).items()} for row in report.edits]
+    if report.parts:
+        new["parts"] = [{"name": part.name, "objects": part.objects, **part.values} for part in report.parts]
     write_atomic(path, (json.dumps([*earlier, new], indent=2) + "\n").encode())
 
 

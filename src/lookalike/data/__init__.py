@@ -1,13 +1,15 @@
 """Images from folders, lists and data sets: opened, decoded, kept in memory, labelled; nothing learned."""
 
 from lookalike.data.cache import Cached, cached, pixels
+from lookalike.data.clips import Clip, clips
 from lookalike.data.copies import CopyFolder, copy_folder, holds_copies
-from lookalike.data.decode import Unreadable, decode, size
+from lookalike.data.decode import Unreadable, decode, numbers, size
 from lookalike.data.descriptors import Descriptors, descriptors
 from lookalike.data.duplicates import duplicates
 from lookalike.data.hub import Rows
 from lookalike.data.images import Files, Folder, Images, Listing, Scalable, Source
 from lookalike.data.labels import Labelled, labelled, labels
+from lookalike.data.masks import Masked, MaskedFolder, masked_folder
 from lookalike.data.memory import available_memory
 from lookalike.data.opening import address, open_source
 from lookalike.data.shards import Shards
@@ -26,6 +28,7 @@ from lookalike.data.wrapped import Wrapped
 
 __all__ = [
     "Cached",
+    "Clip",
     "CopyFolder",
     "Descriptors",
     "Files",
@@ -34,6 +37,8 @@ __all__ = [
     "Images",
     "Labelled",
     "Listing",
+    "Masked",
+    "MaskedFolder",
     "Rows",
     "Scalable",
     "Shards",
@@ -47,6 +52,7 @@ __all__ = [
     "address",
     "available_memory",
     "cached",
+    "clips",
     "copy_folder",
     "decode",
     "descriptors",
@@ -54,6 +60,8 @@ __all__ = [
     "holds_copies",
     "labelled",
     "labels",
+    "masked_folder",
+    "numbers",
     "open_source",
     "pixels",
     "read_or_next",

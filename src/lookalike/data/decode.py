@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
+import torch
 from jaxtyping import UInt8
 from PIL import (  # the plugins by name: Pillow then never loads one that is not allowed
     BmpImagePlugin,  # noqa: F401
@@ -127,6 +128,28 @@ def decode(
             return with_channels(from_netpbm(opened, data), channels)
         opened.load()
         return with_channels(from_pillow(opened), channels)
+
+
+def numbers(
+    path: str | os.PathLike[str] | bytes,
+    *,
+    max_pixels: int = 64_000_000,
+    max_side: int = 20_000,
+    max_bytes: int = 50_000_000,
+) -> UInt8[Tensor, "H W"]:
+    """A mask: the number that the file holds for each pixel, an entry of its palette or a gray value. No color is seen.
+
+    The limits are those of `decode`. Raises Unreadable, also for pixels that are colors.
+    """
+    with _reasons(path):
+        data = path if isinstance(path, bytes) else _contents(path, max_bytes)
+        opened = _open(_Bytes(data), max_pixels, max_side)
+        if opened.mode not in ("P", "L", "1"):
+            raise ValueError(
+                f"its pixels are {opened.mode}, not numbers: save the mask as a palette or an 8-bit gray PNG"
+            )
+        opened.load()
+        return torch.from_numpy(np.array(opened, dtype=np.uint8))
 
 
 def size(

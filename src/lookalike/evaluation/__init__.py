@@ -18,8 +18,16 @@ from lookalike.evaluation.health import (
 from lookalike.evaluation.knn import PROTOCOLS, KnnResult, knn, vote
 from lookalike.evaluation.linear import PENALTIES, LinearModel, LinearResult, fit, linear
 from lookalike.evaluation.neighbors import Neighbors, Pairs, nearest, nearest_pairs
-from lookalike.evaluation.propagation import boundary_accuracy, propagate, region_similarity, video_score
-from lookalike.evaluation.references import RawPixels, random_weights
+from lookalike.evaluation.propagation import (
+    boundary_accuracy,
+    carry,
+    object_scores,
+    objects_of,
+    propagate,
+    region_similarity,
+    video_score,
+)
+from lookalike.evaluation.references import PixelMaps, RawPixels, random_weights
 from lookalike.evaluation.retrieval import RANKS, RetrievalResult, retrieval
 from lookalike.evaluation.score import Answers, Protocol, Score, brief, compare, interval, mean_interval
 from lookalike.evaluation.segments import Segment, SegmentResult, segment_class, segment_retrieval, segment_row
@@ -50,6 +58,7 @@ __all__ = [
     "Neighbors",
     "Pairs",
     "PerceptualHash",
+    "PixelMaps",
     "Protocol",
     "RawPixels",
     "Reading",
@@ -65,6 +74,7 @@ __all__ = [
     "boundary_accuracy",
     "brief",
     "by_edit",
+    "carry",
     "compare",
     "copy_detection",
     "diagnose",
@@ -81,6 +91,8 @@ __all__ = [
     "nearest",
     "nearest_mean",
     "nearest_pairs",
+    "object_scores",
+    "objects_of",
     "paired",
     "propagate",
     "random_weights",

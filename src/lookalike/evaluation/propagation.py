@@ -8,73 +8,96 @@ Jabri et al. 2020 (ajabri/videowalk, test.py), by which Revisiting-Contrastive w
 
 and labels stay soft from frame to frame. Nothing is trained.
 
-Shapes: T frames, D features, h and w a feature map, L labels, H and W pixels, N cells of the context, k neighbors.
+Shapes: T frames, D features, h and w a feature map, n its cells, L labels, O objects, H and W pixels, S frames of the
+context, N their cells, c some cells.
 """
 
 import math
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 
+CONTEXT, RADIUS, NEIGHBORS, TEMPERATURE = 20, 12.0, 10, 0.05  # videowalk's for DAVIS
+UNLABELED = 255
 BOUND = 0.008  # of the image's diagonal: how far a boundary may be off (DAVIS)
 CELLS = 2**24  # similarities that exist at a time
 
 
-@torch.no_grad()
 def propagate(
     maps_TDhw: Float[Tensor, "T D h w"],
     first_HW: Int64[Tensor, "H W"],
     *,
-    context: int = 20,
-    radius: float = 12.0,
-    neighbors: int = 10,
-    temperature: float = 0.05,
+    context: int = CONTEXT,
+    radius: float = RADIUS,
+    neighbors: int = NEIGHBORS,
+    temperature: float = TEMPERATURE,
 ) -> Int64[Tensor, "T H W"]:
     """Labels of all frames; those of the first are given, 0 for background. Defaults are videowalk's for DAVIS.
 
     A context of fewer cells than `neighbors` is taken whole. Raises ValueError for numbers that are not above 0, and
     labels below 0.
     """
+    frames = carry(maps_TDhw, first_HW, context=context, radius=radius, neighbors=neighbors, temperature=temperature)
+    return torch.stack(list(frames))
+
+
+@torch.no_grad()
+def carry(
+    maps: Iterable[Float[Tensor, "D h w"]],
+    first_HW: Int64[Tensor, "H W"],
+    *,
+    context: int = CONTEXT,
+    radius: float = RADIUS,
+    neighbors: int = NEIGHBORS,
+    temperature: float = TEMPERATURE,
+) -> Iterator[Int64[Tensor, "H W"]]:
+    """`propagate`, frame by frame as the maps come; of these the first and the `context` latest are kept."""
     if min(context, radius, neighbors, temperature) <= 0 or int(first_HW.min()) < 0:
         raise ValueError(
             f"context, radius, neighbors and temperature are {context}, {radius}, {neighbors}, {temperature}, the "
             f"lowest label {int(first_HW.min())}: give numbers above 0, and labels from 0"
         )
-    frames, _, height, width = maps_TDhw.shape
-    cells_TDn = F.normalize(maps_TDhw.flatten(2), dim=1)
-    one_hot_LHW = F.one_hot(first_HW).movedim(2, 0).to(maps_TDhw)
-    soft_TLn = [F.adaptive_avg_pool2d(one_hot_LHW, (height, width)).flatten(1)]
-    near_nn, answers = _near(height, width, radius).to(maps_TDhw.device), [first_HW]
-    for t in range(1, frames):
-        seen = [0, *range(max(1, t - context), t)]
-        free = torch.ones_like(near_nn)
-        allowed_Nn = torch.cat([free, *(near_nn for _ in seen[1:])])
-        keys_DN, labels_LN = (torch.cat([source[s] for s in seen], 1) for source in (cells_TDn, soft_TLn))
-        soft_TLn.append(_carried(cells_TDn[t], keys_DN, labels_LN, allowed_Nn, neighbors, temperature))
-        map_LHW = F.interpolate(soft_TLn[t].view(1, -1, height, width), size=first_HW.shape, mode="bilinear")[0]
-        answers.append(map_LHW.argmax(0))
-    return torch.stack(answers)
+    seen = deque[tuple[Tensor, Tensor]](maxlen=context)
+    start: list[tuple[Tensor, Tensor]] = []
+    for map_Dhw in maps:
+        cells_Dn, size = F.normalize(map_Dhw.flatten(1), dim=0), map_Dhw.shape[1:]
+        if not start:
+            one_hot_LHW = F.one_hot(first_HW).movedim(2, 0).to(map_Dhw)
+            start = [(cells_Dn, F.adaptive_avg_pool2d(one_hot_LHW, size).flatten(1))]
+            yield first_HW
+            continue
+        soft_Ln = _carried(cells_Dn, [*start, *seen], _places(*size).to(map_Dhw.device), radius, neighbors, temperature)
+        seen.append((cells_Dn, soft_Ln))
+        map_LHW = F.interpolate(soft_Ln.view(1, -1, *size), size=first_HW.shape, mode="bilinear")[0]
+        yield map_LHW.argmax(0)
 
 
 def _carried(
-    query_Dn: Tensor, keys_DN: Tensor, labels_LN: Tensor, allowed_Nn: Tensor, neighbors: int, temperature: float
+    query_Dn: Tensor,
+    seen: Sequence[tuple[Tensor, Tensor]],
+    places_n2: Tensor,
+    radius: float,
+    neighbors: int,
+    temperature: float,
 ) -> Float[Tensor, "L n"]:
-    """Soft labels of a frame's cells, as many at a time as there is room for."""
-    parts = []
-    for cells in torch.arange(query_Dn.shape[1], device=query_Dn.device).split(max(1, CELLS // keys_DN.shape[1])):
-        similarity_Nc = (keys_DN.T @ query_Dn[:, cells]).masked_fill_(~allowed_Nn[:, cells], -torch.inf)
-        top = similarity_Nc.topk(min(neighbors, len(similarity_Nc)), dim=0)
+    """Soft labels of a frame's cells from (cells, soft labels) of S frames, as many at a time as there is room for."""
+    parts, labels_LN = [], torch.cat([soft_Ln for _, soft_Ln in seen], 1)
+    for some in torch.arange(len(places_n2), device=query_Dn.device).split(max(1, CELLS // labels_LN.shape[1])):
+        similarity_Snc = torch.stack([cells_Dn.T @ query_Dn[:, some] for cells_Dn, _ in seen])
+        far_nc = (places_n2[:, None] - places_n2[some]).square().sum(2) >= radius**2
+        similarity_Snc[1:].masked_fill_(far_nc, -torch.inf)  # the first frame is seen whole
+        top = similarity_Snc.flatten(0, 1).topk(min(neighbors, labels_LN.shape[1]), dim=0)
         parts.append((labels_LN[:, top.indices] * (top.values / temperature).softmax(0)).sum(1))
     return torch.cat(parts, 1)
 
 
-def _near(height: int, width: int, radius: float) -> Bool[Tensor, "n n"]:
-    """Which cells lie less than `radius` apart."""
-    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-    place_n2 = torch.stack([rows.flatten(), columns.flatten()], 1)
-    return (place_n2[:, None] - place_n2[None]).square().sum(2) < radius**2
+def _places(height: int, width: int) -> Int64[Tensor, "n 2"]:
+    """Row and column of each cell."""
+    return torch.cartesian_prod(torch.arange(height), torch.arange(width)).view(-1, 2)
 
 
 def region_similarity(found_HW: Bool[Tensor, "H W"], truth_HW: Bool[Tensor, "H W"]) -> float:
@@ -114,19 +137,30 @@ def _thick(line_HW: Tensor, reach: int) -> Bool[Tensor, "H W"]:
     return F.conv2d(line_HW[None, None].float(), disk.to(line_HW.device), padding=reach)[0, 0] > 0.5
 
 
+def objects_of(first_HW: Int64[Tensor, "H W"]) -> list[int]:
+    """The labels that are carried: those of the first frame but 0, background, and 255, unlabeled."""
+    return [label for label in first_HW.unique().tolist() if label not in (0, UNLABELED)]
+
+
+def object_scores(
+    found_HW: Int64[Tensor, "H W"], truth_HW: Int64[Tensor, "H W"], objects: Sequence[int]
+) -> Float64[Tensor, "O 2"]:
+    """J and F of each object in one frame. Pixels that the truth leaves unlabeled, 255, count nowhere."""
+    found_HW = found_HW.where(truth_HW != UNLABELED, UNLABELED)
+    pairs = [(found_HW == label, truth_HW == label) for label in objects]
+    return torch.tensor([[region_similarity(*pair), boundary_accuracy(*pair)] for pair in pairs], dtype=torch.float64)
+
+
 def video_score(found_THW: Int64[Tensor, "T H W"], truth_THW: Int64[Tensor, "T H W"]) -> tuple[float, float]:
     """J and F, the mean over objects of the mean over frames, without the first and the last frame, as on DAVIS.
 
-    Objects are the labels of the first frame but 0. Raises ValueError for fewer than three frames or no object.
+    Objects as in `objects_of`. Raises ValueError for fewer than three frames or no object.
     """
-    objects = [label for label in truth_THW[0].unique().tolist() if label != 0]
-    frames = range(1, len(truth_THW) - 1)
+    objects, frames = objects_of(truth_THW[0]), range(1, len(truth_THW) - 1)
     if not objects or not frames:
         raise ValueError(
             f"{len(truth_THW)} frames with {len(objects)} objects give no score: the first and the last frame do not "
             "count, and the first must show an object"
         )
-    masks = [(found_THW[t] == label, truth_THW[t] == label) for label in objects for t in frames]
-    means = (sum(rule(*pair) for pair in masks) / len(masks) for rule in (region_similarity, boundary_accuracy))
-    j, f = means
+    j, f = torch.stack([object_scores(found_THW[t], truth_THW[t], objects) for t in frames]).mean((0, 1)).tolist()
     return j, f

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
+from torch.nn.functional import interpolate, pixel_unshuffle
 
 from lookalike.functional import random
 
@@ -31,6 +31,21 @@ class RawPixels(nn.Module):
             x = interpolate(x, size=size, mode="bilinear", antialias=True)
         rows_BD = x.flatten(1)
         return rows_BD - rows_BD.mean(1, keepdim=True) if self.centered else rows_BD
+
+
+class PixelMaps(nn.Module):
+    """The pixels of each cell as its features, 8 x 8 of them, less mid-gray; a feature map for what reads maps.
+
+    Our choice: as many pixels as a cell of the map has that videowalk reads; without mid-gray subtracted, any two
+    cells would look alike under cosine.
+    """
+
+    stride = 8
+
+    def maps(self, pixels: Shaped[Tensor, "B C H W"], level: int = -1) -> Float[Tensor, "B D h w"]:
+        """Integers are divided by the largest value of their type. There is one level, whatever is asked for."""
+        x = pixels if pixels.is_floating_point() else pixels.float() / torch.iinfo(pixels.dtype).max
+        return pixel_unshuffle(x - 0.5, self.stride)
 
 
 def random_weights(encoder: nn.Module, seed: int, *, batches: Iterable[Tensor] | None = None) -> nn.Module:

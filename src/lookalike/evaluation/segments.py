@@ -9,17 +9,20 @@ pixels; nothing is trained.
     prediction           inside the mask the class of the gallery object with the largest cosine, outside background
     IoU of a class       pixels predicted and true, over pixels predicted or true, of all query images together
 
-Shapes: D features, h and w a feature map, H and W pixels, N gallery objects, C classes.
+Shapes: D features, h and w a feature map, H and W pixels, N gallery objects, Q queries, C classes, K of them judged,
+R draws of the bootstrap.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
+
+from lookalike.evaluation.worth import RESAMPLES, resampled_ratio
 
 BACKGROUND, UNLABELED = 0, 255  # of PASCAL VOC
 
@@ -36,17 +39,42 @@ class Segment(NamedTuple):
 class SegmentResult:
     """iou: class -> intersection over union, of the classes asked for that occur as truth or as prediction.
 
-    without: gallery images that gave no object, their mask being empty or on background alone.
+    without: gallery images that gave no object, their mask being empty or on background alone. both, either: pixels of
+    each query that are predicted and true, and predicted or true, of the classes of iou in this order.
     """
 
     iou: dict[int, float]
     n_query: int
     n_gallery: int
     without: int
+    both: Int64[Tensor, "Q K"] = field(compare=False, repr=False)
+    either: Int64[Tensor, "Q K"] = field(compare=False, repr=False)
 
     @property
     def mean_iou(self) -> float:
         return sum(self.iou.values()) / len(self.iou)
+
+    def of(self, classes: Sequence[int]) -> "SegmentResult":
+        """The same of those of these classes that occur."""
+        kept = [k for k, c in enumerate(self.iou) if c in classes]
+        iou = {c: iou for c, iou in self.iou.items() if c in classes}
+        return replace(self, iou=iou, both=self.both[:, kept], either=self.either[:, kept])
+
+    def resampled(
+        self, groups_Q: Int64[Tensor, "Q"] | None = None, *, seed: int = 0, draws: int = RESAMPLES
+    ) -> Float64[Tensor, "R"]:
+        """The mean IoU on bootstrap samples of the queries, or of groups of them: groups_Q says to which each belongs.
+
+        Objects of one image are a group, for instance. Classes that a sample does not show are not in its mean. Raises
+        ValueError unless there is a group for each query.
+        """
+        groups_Q = torch.arange(self.n_query) if groups_Q is None else groups_Q
+        if len(groups_Q) != self.n_query:
+            raise ValueError(f"groups of {len(groups_Q)} queries are given, and there were {self.n_query}: give each")
+        number_Q = groups_Q.unique(return_inverse=True)[1]
+        nothing_GK = torch.zeros(int(number_Q.max()) + 1, len(self.iou), dtype=torch.int64)
+        sums = (nothing_GK.index_add(0, number_Q, pixels_QK) for pixels_QK in (self.both, self.either))
+        return resampled_ratio(*sums, seed=seed, draws=draws)
 
 
 def segment_row(features_Dhw: Float[Tensor, "D h w"], mask_HW: Bool[Tensor, "H W"]) -> Float[Tensor, "D"]:
@@ -71,6 +99,34 @@ def segment_retrieval(
     Unlabeled pixels count nowhere. Raises ValueError for no query, for a gallery without an object, for shapes of mask
     and truth that differ, and where none of the classes occurs.
     """
+    bank_ND, named_N, without = _bank(gallery)
+    both, either = list[Tensor](), list[Tensor]()
+    for segment in queries:
+        _demand_one_shape(segment)
+        similarity_N = bank_ND @ segment_row(segment.features, segment.mask)
+        predicted_HW = torch.where(segment.mask.cpu(), named_N[similarity_N.cpu().argmax()], BACKGROUND)
+        pairs_CC = _pairs(segment.truth.cpu(), predicted_HW)
+        both.append(pairs_CC.diagonal().clone())
+        either.append(pairs_CC.sum(0) + pairs_CC.sum(1) - both[-1])
+    n_query, wanted = len(both), range(256) if classes is None else classes
+    total_C = torch.stack(either).sum(0) if either else torch.zeros(256)
+    judged = [c for c in wanted if total_C[c] > 0]
+    if not judged:
+        raise ValueError(f"{n_query} query images show none of the classes: give queries, and classes that occur")
+    both_QK, either_QK = torch.stack(both)[:, judged], torch.stack(either)[:, judged]
+    shares = (both_QK.sum(0).double() / either_QK.sum(0)).tolist()
+    return SegmentResult(
+        iou=dict(zip(judged, shares, strict=True)),
+        n_query=n_query,
+        n_gallery=len(bank_ND),
+        without=without,
+        both=both_QK,
+        either=either_QK,
+    )
+
+
+def _bank(gallery: Iterable[Segment]) -> tuple[Float[Tensor, "N D"], Int64[Tensor, "N"], int]:
+    """Rows and classes of the gallery's objects, and how many images gave none."""
     rows, labels, without = [], list[int](), 0
     for segment in gallery:
         _demand_one_shape(segment)
@@ -82,28 +138,13 @@ def segment_retrieval(
             labels.append(name)
     if not rows:
         raise ValueError(f"none of the {without} gallery images has an object with a class: give masks that meet one")
-    pairs, n_query = torch.zeros(256 * 256, dtype=torch.int64), 0
-    bank_ND, named_N = torch.stack(rows), torch.tensor(labels)
-    for segment in queries:
-        _demand_one_shape(segment)
-        similarity_N = bank_ND @ segment_row(segment.features, segment.mask)
-        predicted = torch.where(segment.mask.cpu(), named_N[similarity_N.cpu().argmax()], BACKGROUND)
-        truth = segment.truth.cpu()
-        seen = truth != UNLABELED
-        pairs += (256 * truth[seen] + predicted[seen]).bincount(minlength=256 * 256)
-        n_query += 1
-    iou = _iou(pairs.view(256, 256), classes)
-    if not iou:
-        raise ValueError(f"{n_query} query images show none of the classes: give queries, and classes that occur")
-    return SegmentResult(iou=iou, n_query=n_query, n_gallery=len(rows), without=without)
+    return torch.stack(rows), torch.tensor(labels), without
 
 
-def _iou(pairs_CC: Int64[Tensor, "C C"], classes: Sequence[int] | None) -> dict[int, float]:
-    """From counts of (truth, prediction)."""
-    both_C = pairs_CC.diagonal()
-    either_C = pairs_CC.sum(0) + pairs_CC.sum(1) - both_C
-    wanted = range(len(pairs_CC)) if classes is None else classes
-    return {c: int(both_C[c]) / int(either_C[c]) for c in wanted if either_C[c] > 0}
+def _pairs(truth_HW: Int64[Tensor, "H W"], predicted_HW: Int64[Tensor, "H W"]) -> Int64[Tensor, "C C"]:
+    """Pixels by (truth, prediction), without unlabeled ones."""
+    seen = truth_HW != UNLABELED
+    return (256 * truth_HW[seen] + predicted_HW[seen]).bincount(minlength=256 * 256).view(256, 256)
 
 
 def _demand_one_shape(segment: Segment) -> None:

@@ -1,13 +1,13 @@
 """Is it worth it: a score beside that of the best reference, with an interval that pairs the test images.
 
-Shapes: M test images.
+Shapes: M test images, G groups of them, K quotients, R draws of the bootstrap.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float64
+from jaxtyping import Float64, Shaped
 from torch import Tensor
 
 from lookalike.evaluation.score import Score
@@ -88,6 +88,21 @@ def paired(
         for _ in range(draws)
     ]
     return percentiles(torch.stack(means))
+
+
+def resampled_ratio(
+    above_GK: Shaped[Tensor, "G K"], below_GK: Shaped[Tensor, "G K"], *, seed: int = 0, draws: int = RESAMPLES
+) -> Float64[Tensor, "R"]:
+    """The mean over K of sum(above) / sum(below), on `draws` bootstrap samples of the G groups (images, clips).
+
+    Where a sample's `below` is 0, that column is not in its mean. A function of the values and the seed: the samples of
+    two models on the same groups are the same, and their differences are paired.
+    """
+    generator, values = random.generator("bootstrap of groups", seed), []
+    for _ in range(draws):
+        chosen = torch.randint(len(above_GK), (len(above_GK),), generator=generator)
+        values.append((above_GK[chosen].sum(0).double() / below_GK[chosen].sum(0)).nanmean())
+    return torch.stack(values)
 
 
 def percentiles(values_R: Float64[Tensor, "R"]) -> tuple[float, float]:

@@ -18,6 +18,7 @@ from lookalike.modules.clusters import Clusters
 from lookalike.modules.descriptor import Descriptor
 from lookalike.modules.heads import SHAPES, Shape, gives, head, mlp, takes
 from lookalike.modules.instance_classes import InstanceClasses
+from lookalike.modules.maps import cell, finer
 from lookalike.modules.modes import evaluating
 from lookalike.modules.momentum import MomentumEncoder
 from lookalike.modules.patches import fixed_patches
@@ -52,7 +53,9 @@ __all__ = [
     "Sharded",
     "Task",
     "backbone",
+    "cell",
     "evaluating",
+    "finer",
     "fixed_patches",
     "gives",
     "groups",
