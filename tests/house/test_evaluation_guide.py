@@ -4,6 +4,7 @@ import re
 
 from sources import REPOSITORY
 
+from lookalike.api.by_masks import MASKS
 from lookalike.api.copies import COPIES
 from lookalike.api.protocols import PROBES
 from lookalike.evaluation import DRAWS, FINETUNE, LINEAR, PENALTIES, PROTOCOLS, SHARES
@@ -19,8 +20,8 @@ def rows(head: str) -> list[list[str]]:
 
 
 def test_every_protocol_is_described():
-    assert [row[0] for row in rows("| `--protocol`")] == [*PROBES, *COPIES]
-    assert re.findall(r"^### (\w+)$", GUIDE, re.MULTILINE) == [*PROBES, *COPIES]
+    assert [row[0] for row in rows("| `--protocol`")] == [*PROBES, *COPIES, *MASKS]
+    assert re.findall(r"^### (\w+)$", GUIDE, re.MULTILINE) == [*PROBES, *COPIES, *MASKS]
 
 
 def test_the_papers_numbers_are_those_of_the_code():

@@ -82,7 +82,7 @@ def evaluate(
     references: raw pixels and random weights are scored too; others: more references, each timm:NAME (which timm
     downloads), FILE.safetensors or a run folder; of copies also FILE.hdf5. role: which network, if it has several.
     The test images choose nothing; the backbone's fingerprint is equal before and after; unreadable images are counted.
-    Raises ValueError for an unknown protocol or reference, missing labels or masks, and a folder that is no finished run.
+    Raises ValueError for an unknown protocol or reference, missing labels or masks, and what is no finished run.
     """
     names, folder = _known(protocols.split(",") if isinstance(protocols, str) else protocols), RunFolder(Path(run))
     _demand_possible(names[0], role, others, out)
