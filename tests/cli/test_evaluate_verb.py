@@ -116,7 +116,7 @@ def test_too_many_unreadable_images(own_run, labelled, tmp_path):
 
 def test_an_unknown_protocol_or_device(own_run, labelled):
     text = mistake("evaluate", own_run, "--data", labelled, "--protocol", "knn,liner")
-    known = "knn, linear, few, retrieval, finetune, linear_sgd, copy, disc21"
+    known = "knn, linear, few, retrieval, finetune, linear_sgd, copy, disc21, segments, propagation"
     assert text == f"there is no protocol 'liner': known are {known}"
     assert "it is auto, cpu, cuda or cuda:N" in mistake("evaluate", own_run, "--data", labelled, "--device", "tpu")
 

@@ -32,7 +32,7 @@ class Mapped:
     @property
     def features(self) -> str:
         """What is read, for a protocol."""
-        return "pixels" if isinstance(self.encoder, PixelMaps) else f"backbone, map {self.level},"
+        return "pixels" if isinstance(self.encoder, PixelMaps) else f"backbone map {self.level}"
 
     @property
     def crop(self) -> str:
