@@ -119,7 +119,7 @@ def test_what_is_printed_and_kept_stands_beside_references(own_run, masked, davi
     assert list(entry["scores"]) == ["trained", "random weights", "raw pixels"]
     ((score,), (random,), (pixels,)) = entry["scores"].values()
     assert (score["name"], random["name"], pixels["features"]) == (name, name, "pixels")
-    assert 0.5 < pixels["value"] <= 1  # colors tell the objects
+    assert 0.3 < pixels["value"] <= 1  # colors tell the objects, in cells as large as half of them
     assert entry["worth"][0]["gain"] == pytest.approx(score["value"] - max(random["value"], pixels["value"]))
     lines = said.out.splitlines()
     assert lines[-1].startswith(f"{name} {100 * score['value']:.1f} % (")
@@ -206,7 +206,7 @@ def test_masks_of_colors_or_without_classes(own_run, own_masked):
 def test_a_class_that_has_nothing_to_be_found_counts_as_0_and_is_said(own_run, own_masked):
     for file in (own_masked / "train" / "masks").iterdir():
         mask = numbers(file)
-        save_mask(file, np.array(mask.where(mask != 3, 0), np.uint8))
+        save_mask(file, mask.where(mask != 3, 0).numpy().astype(np.uint8))
     said = lookalike("evaluate", own_run, "--data", own_masked, "--protocol", "segments", "--no-references")
     assert said.code == 0, said.err
     assert "1 of 3 classes have objects in val and none in train, and count as 0: 3" in " ".join(said.err.split())
