@@ -15,7 +15,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from lookalike.data.copies import identifier
-from lookalike.data.decode import numbers, shown
+from lookalike.data.decode import Unreadable, numbers, shown
 from lookalike.data.images import Files, Folder, lines_of
 
 VOC = ("JPEGImages", "SegmentationClass")
@@ -52,7 +52,10 @@ class Masked:
 
     def mask(self, index: int) -> UInt8[Tensor, "H W"]:
         """Raises Unreadable."""
-        return numbers(self.masks[index])
+        try:
+            return numbers(self.masks[index])
+        except Unreadable as error:
+            raise Unreadable(error.path, f"its mask: {error.reason}") from None
 
     def name(self, index: int) -> str:
         return self.images.name(index)
