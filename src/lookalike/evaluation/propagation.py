@@ -64,7 +64,7 @@ def carry(
     seen = deque[tuple[Tensor, Tensor]](maxlen=context)
     start: list[tuple[Tensor, Tensor]] = []
     for map_Dhw in maps:
-        cells_Dn, size = F.normalize(map_Dhw.flatten(1), dim=0), map_Dhw.shape[1:]
+        cells_Dn, size = F.normalize(map_Dhw.flatten(1), dim=0), (map_Dhw.shape[1], map_Dhw.shape[2])
         if not start:
             one_hot_LHW = F.one_hot(first_HW).movedim(2, 0).to(map_Dhw)
             start = [(cells_Dn, F.adaptive_avg_pool2d(one_hot_LHW, size).flatten(1))]
