@@ -32,6 +32,7 @@ from quality import shell
 PLAN = tomllib.loads((Path(__file__).parent / "copies.toml").read_text())
 METHODS = {"qk": "qk_copy_cifar10", "simclr": "simclr_copy_cifar10"}
 CHEAP = ("random weights", "raw pixels", "pHash", "dHash", "color histogram")
+BOTH, ALONE = "query network on both sides", "backbone alone"  # beside the run: neither chooses a rate
 RAW, NORMALIZED = 0, 1  # columns of a score table: cosines as they are, and SSCD's normalization
 
 
@@ -77,11 +78,9 @@ def trained(data: str, method: str, rate: float, seed: int, out: Path, trial: st
 
 def judged(place: Path, run: Path, *, cheap: bool = False) -> dict[str, Any]:
     """Scores of a run on a benchmark by the name of what was scored, kept beside the run; with those of CHEAP."""
-    file = run / f"{place.name}{'-cheap' if cheap else ''}.json"
-    if not file.exists():
-        folder = RunFolder(run)
-        models = models_of_copies(folder, references=True, others=()) if cheap else [of_run("trained", folder)]
-        models += [] if cheap else backbone(models[0])
+    file, folder = run / f"{place.name}{'-cheap' if cheap else ''}.json", RunFolder(run)
+    models = models_of_copies(folder, references=True, others=()) if cheap else in_other_ways(of_run("trained", folder))
+    if not file.exists() or {model.name for model in models} - json.loads(file.read_text())["scores"].keys():
         quiet, cpu = Line(quiet=True), torch.device("cpu")
         found = copies(copy_folder(place), models, protocol="copy", device=cpu, max_bad=0.001, line=quiet)
         scores = {name: [row(score) for score in rows] for name, rows in found.scores.items()}
@@ -90,12 +89,13 @@ def judged(place: Path, run: Path, *, cheap: bool = False) -> dict[str, Any]:
     return json.loads(file.read_text())
 
 
-def backbone(model: Sides) -> list[Sides]:
-    """The rival's encoder without its head, where one network describes queries and references."""
-    if model.query is not model.reference or not isinstance(model.query, Descriptor):
-        return []
+def in_other_ways(model: Sides) -> list[Sides]:
+    """The run; then a shared network without its head, or of two networks that for queries on both sides."""
+    if model.query is not model.reference:
+        return [model, Sides(name=BOTH, query=model.query, reference=model.query, size=model.size)]
+    assert isinstance(model.query, Descriptor)
     encoder = model.query.backbone
-    return [Sides(name="backbone alone", query=encoder, reference=encoder, size=model.size)]
+    return [model, Sides(name=ALONE, query=encoder, reference=encoder, size=model.size)]
 
 
 def row(score: Any) -> dict[str, Any]:
@@ -189,8 +189,8 @@ def report(out: Path) -> None:
             body["rates"][f"{data} {method}"] = {"chosen": rate, "tried": tried}
             body["runs"][f"{data} {method}"] = entries
             body["summary"][f"{data} {method}"] = summary(entries)
-            if "backbone alone" in entries[0]["scores"]:
-                body["summary"][f"{data} {method}, backbone alone"] = summary(entries, "backbone alone")
+            other = ALONE if method == "simclr" else BOTH
+            body["summary"][f"{data} {method}, {other}"] = summary(entries, other)
     body["trials"] = trials(out)
     print(save("copies", body))
     print(json.dumps(body["summary"], indent=1))
