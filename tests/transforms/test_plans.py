@@ -35,6 +35,7 @@ from lookalike.transforms import (
     sce_weak_strong,
     simclr,
     simsiam,
+    stl10,
     supcon,
     swav,
     vicreg_cifar,
@@ -50,6 +51,7 @@ SMALL = {
     "byol without blur": byol_pair(32, blur=False),
     "sce": sce_weak_strong(),
     "supcon": supcon(),
+    "stl10": stl10(32),
     "npid": npid(32),
     "sce pair": sce_pair(32),
     "swav": swav(32),
@@ -134,6 +136,13 @@ def test_vicreg_cifar_solarizes_both_views_and_blurs_none():
     assert find(one, ColorJitter) == ColorJitter(0.4, 0.4, 0.2, 0.1, p=0.8)
     assert find(one, Solarize) == Solarize(0.5, p=0.1)
     assert find(one, GaussianBlur) is None
+
+
+def test_stl10_has_crops_of_any_size_and_turns_the_hue_of_every_view():
+    one, two = stl10().values()
+    assert one == two
+    assert one[0] == RandomResizedCrop(64, (0.08, 1.0), interpolation="bilinear")
+    assert one[1:] == (HorizontalFlip(0.5), ColorJitter(0.4, 0.4, 0.4, 0.4, p=1.0), Grayscale(0.2))
 
 
 def test_moco_v3_has_byols_pair_with_other_crops_and_a_blur_without_bound():

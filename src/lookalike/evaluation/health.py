@@ -18,6 +18,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from lookalike.functional.sphere import potential
+
 # Alarms. Chen & He (2021, SimSiam) read the std against 1 / sqrt(D); Garrido et al. (2023, RankMe) the rank; the
 # limits are our choice.
 SPREAD = 0.1
@@ -112,9 +114,9 @@ def uniformity(z_ND: Float[Tensor, "N D"], t: float = 2.0) -> float:
     N = len(z_ND)
     if N < 2:
         raise ValueError(f"uniformity is read from pairs of rows; there is {N} row")
-    unit_ND = normalize(z_ND.double(), dim=1)
-    total = sum(float(torch.exp(2 * t * (tile @ unit_ND.T - 1)).sum()) for tile in unit_ND.split(1024))
-    return math.log((total - N) / (N * (N - 1)))  # a row's own pair adds exp(0)
+    unit_ND = normalize(z_ND.detach().double(), dim=1)
+    total = potential(unit_ND, unit_ND, torch.arange(N, device=z_ND.device), t=t)  # rows of this process alone
+    return math.log(float(total) / (N * (N - 1)))
 
 
 def diagnose(readings: Sequence[Reading], *, warmup: int = 100, patience: int = 5) -> Diagnosis | None:

@@ -33,6 +33,7 @@ from lookalike.functional.relabel import Relabeled, relabeled, relabeled_distanc
 from lookalike.functional.sampled import drawn_contrast, mean_exponential, nce
 from lookalike.functional.similarity import byol_distance, cosine, paired_cosine, unit
 from lookalike.functional.sinkhorn import sinkhorn
+from lookalike.functional.sphere import alignment, uniformity
 from lookalike.functional.supervised import sup_con
 
 __all__ = [
@@ -50,6 +51,7 @@ __all__ = [
     "Relabeled",
     "Spread",
     "Target",
+    "alignment",
     "background_level",
     "barlow_twins",
     "byol_distance",
@@ -87,6 +89,7 @@ __all__ = [
     "spread",
     "sup_con",
     "true_ranks",
+    "uniformity",
     "unit",
     "with_level",
     "with_one",

@@ -86,6 +86,7 @@ VIEWS: Mapping[str, Callable] = {
     "vicreg_cifar": plans.vicreg_cifar,
     "npid": plans.npid,
     "npid_cifar": plans.npid_cifar,
+    "stl10": plans.stl10,
     "supcon": plans.supcon,
     "ressl_multicrop": plans.ressl_multicrop,
     "pic": plans.pic,

@@ -31,6 +31,7 @@ from lookalike.transforms.plans import (
     sce_weak_strong,
     simclr,
     simsiam,
+    stl10,
     supcon,
     vicreg_cifar,
 )
@@ -74,6 +75,7 @@ __all__ = [
     "sce_weak_strong",
     "simclr",
     "simsiam",
+    "stl10",
     "supcon",
     "swav",
     "vicreg_cifar",

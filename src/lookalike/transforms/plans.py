@@ -118,6 +118,15 @@ def supcon(size: int = 32) -> dict[str, Chain]:
     return {"view/1": chain, "view/2": chain}
 
 
+def stl10(size: int = 64) -> dict[str, Chain]:
+    """STL-10 (Wang and Isola, 2020; SsnL/align_uniform, examples/stl10/main.py): "view/1" and "view/2" alike, no blur.
+
+    Crops of 8 to 100 % of the area, bilinear; the jitter, with a hue of 0.4, always applies.
+    """
+    chain = (RandomResizedCrop(size), HorizontalFlip(), ColorJitter(0.4, 0.4, 0.4, 0.4, p=1.0), Grayscale())
+    return {"view/1": chain, "view/2": chain}
+
+
 def sce_weak_strong(size: int = 32) -> dict[str, Chain]:
     """SCE on small images (Denize et al., 2023; CEA-LIST/SCE, two_crops_soft_and_strong_pil_contrastive_cifar10).
 
