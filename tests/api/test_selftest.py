@@ -13,26 +13,31 @@ from lookalike.api.selftest import (
     Rehearsal,
     against_loop,
     against_single,
+    checks,
     error,
     on_two_processes,
     resumed,
     tried,
 )
 from lookalike.api.tiny import batch, prepared, tiny
+from lookalike.methods.vicreg import VICReg
 from lookalike.recipes import METHODS
+from methods.records import records
 
 CPU = torch.device("cpu")
+OWN = {name: record.loop for name, record in records().items()}
 
 
-def test_every_method_has_a_loop() -> None:
-    assert LOOPS.keys() == METHODS.keys()
+def test_every_method_has_a_loop_here_or_in_its_test_file() -> None:
+    assert LOOPS.keys() | OWN.keys() == METHODS.keys()
+    assert not LOOPS.keys() & OWN.keys()
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_each_method_is_what_its_loop_says_in_fp64(name) -> None:
     method, exact = prepared(tiny(name).double()), prepared(tiny(name).double())
     mine = method(batch(method, 12)).loss
-    theirs = LOOPS[name](exact, batch(exact, 12).views)
+    theirs = {**LOOPS, **OWN}[name](exact, batch(exact, 12).views)
     assert error(mine, theirs) < 1e-13
 
 
@@ -49,6 +54,25 @@ def test_a_loss_that_is_wrong_is_found(monkeypatch) -> None:
     check = tried("moco", 1e-4, against_loop, "moco", CPU)
     assert not check.passed
     assert check.error == pytest.approx(1e-3, rel=0.02)
+
+
+def test_a_loss_without_a_loop_is_held_against_itself_in_fp64(monkeypatch) -> None:
+    monkeypatch.delitem(LOOPS, "vicreg")
+    first = next(checks(CPU, ["vicreg"]))
+    assert first.what == "vicreg: fp32 against itself in fp64"
+    assert 0 < first.error < 2e-5
+    monkeypatch.setattr(VICReg, "forward", rounded(VICReg.forward))
+    assert against_loop("vicreg", CPU) > 1e-4
+
+
+def rounded(forward):
+    """As a kernel that computes in half precision, whatever it is given."""
+
+    def wrong(self, batch):
+        with torch.autocast("cpu", torch.bfloat16):
+            return forward(self, batch)
+
+    return wrong
 
 
 def test_a_state_that_is_not_whole_is_found(monkeypatch) -> None:

@@ -13,6 +13,7 @@ from lookalike.api import list_methods, list_recipes
 from lookalike.cli.shell import VERBS, verdict
 from lookalike.recipes import METHODS, text
 from lookalike.training.loop import NonFinite, Stopped
+from methods.records import records
 
 
 @pytest.mark.parametrize("words", [(), ("--help",)])
@@ -62,12 +63,12 @@ def test_methods_are_listed_with_what_they_compare_keep_and_cost(width, monkeypa
     assert facts["moco"].facts.negatives == facts["sce"].facts.negatives == "queue of earlier images"
     assert facts["qk_iteration"].facts.networks == "two, in turns"
     assert facts["simclr"].cost == 1.0
-    assert all(method.cost for method in facts.values())
+    assert {name for name, method in facts.items() if method.cost is None} <= records().keys()
     assert max(map(len, said.out.splitlines())) <= int(width)
     assert "simclr_small" in facts["simclr"].recipes
     assert facts["simclr"].paper.startswith("SimCLR: a simple framework")
     reconstructed = [method.name for method in list_methods() if method.reconstruction]
-    assert reconstructed == ["relicv2", "instance_classifier", "qk_iteration"]
+    assert set(reconstructed) - records().keys() == {"relicv2", "instance_classifier", "qk_iteration"}
     assert said.out.count("reconstruction.") == len(reconstructed)
     assert said.out.splitlines()[-1].startswith("next: lookalike pretrain ")
 

@@ -20,6 +20,7 @@ from lookalike.recipes import build_encoder, load
 from lookalike.training.checkpoint import Checkpoints
 from lookalike.training.loop import train
 from lookalike.training.progress import Line
+from methods.records import records
 
 METHODS = recipes.METHODS
 SMALL = [
@@ -56,6 +57,7 @@ NARROW = {  # more changes to <method>_small, where a method needs them
         "backbone.statistics=split:4",
     ],
     "pic": ["method.window=32", "method.shift=16", "method.recent=20", "method.classes.sampled=true"],
+    **{method: list(record.narrow) for method, record in records().items()},
 }
 PER_EPOCH, STEPS = 8, 32  # 64 images in batches of 8, 4 epochs
 # after the first step, within an epoch, the last of an epoch, the first of the next, and one drawn by lot

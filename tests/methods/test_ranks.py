@@ -5,7 +5,7 @@ import torch
 import torch.distributed as dist
 
 from lookalike import recipes
-from lookalike.api.tiny import IMAGES, prepared
+from lookalike.api.tiny import IMAGES, prepared, tiny
 from lookalike.functional.collectives import gather_rows, rank, world
 from lookalike.functional.margin import Margin
 from lookalike.functional.other_clusters import Sampler
@@ -46,6 +46,7 @@ from lookalike.modules import (
     with_batch_statistics,
 )
 from methods.fixtures import Redraws, progress
+from methods.records import records
 
 METHODS = [  # a method, or a method and what is special
     "simclr",
@@ -86,10 +87,13 @@ METHODS = [  # a method, or a method and what is special
     "qk_iteration live",
     "revisiting",
 ]
+DERIVED = [name for name in recipes.METHODS if name not in {special.split()[0] for special in METHODS}]  # see tiny
 VIEWS = ("view/1", "view/2")
 
 
 def build(name: str) -> Method:
+    if name in DERIVED:
+        return prepared(tiny(name).double())
     torch.manual_seed(3)
     encoder, projector, predictor = mlp(6, [8, 5], last_norm="plain"), mlp(5, [7, 4]), mlp(4, [7, 4])
     queue, bank = Queue(20, 4, seed=1), Bank(20, 4)
@@ -176,11 +180,12 @@ def one_step(name: str, rows: int) -> dict[str, torch.Tensor]:
 
 
 def test_every_method_of_the_table_is_here():
-    assert {name.split()[0] for name in METHODS} == set(recipes.METHODS)
+    assert {name.split()[0] for name in METHODS} | set(DERIVED) == set(recipes.METHODS)
+    assert set(DERIVED) == set(records())
 
 
 @pytest.mark.parametrize(("processes", "rows"), [(2, 12), (3, 12), (2, 7), (3, 7), (3, 8)])
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", [*METHODS, *DERIVED])
 def test_processes_equal_the_joined_batch(name: str, processes: int, rows: int, gloo) -> None:
     whole = one_step(name, rows)
     assert any(key.startswith("gradient") for key in whole)

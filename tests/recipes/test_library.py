@@ -38,6 +38,7 @@ from lookalike.training.runtime import Runtime
 from lookalike.training.saver import Saver
 from lookalike.training.streams import Streams
 from lookalike.transforms import CenterCrop, Resize
+from methods.records import records
 
 TWINS = [name for name in names() if name.endswith("_smoke")]
 QUICK = [f"{method}_small_smoke" for method in METHODS] + ["moco_v3_vit_imagenet_smoke"]  # the others with -m slow
@@ -337,6 +338,12 @@ HEADS = {
     "revisiting_coco": {"projector": [2048, 2048, 128]},
     "revisiting_coco_800": {"projector": [2048, 2048, 128]},
 }
+for name, told in [pair for record in records().values() for pair in record.recipes.items()]:
+    OBJECTIVES[name] = (told.epochs, told.batch, told.size, told.temperature, told.queue, told.momentum)
+    OPTIMIZERS[name] = told.optimizer
+    STATISTICS |= {name: told.statistics} if told.statistics != ("global", "same") else {}
+    ZERO_INIT |= {name} if told.zero_init_last else set()
+    HEADS |= {name: told.heads} if told.heads else {}
 
 
 class Noise:

@@ -23,7 +23,9 @@ def methods() -> None:
         _table(console, rows)
     else:
         _paragraphs(console, rows)
-    console.print("cost: of a step on the small bench, beside one of simclr (benchmarks/results/costs-*.json)\n")
+    console.print(
+        "cost: of a step on the small bench, beside one of simclr (benchmarks/results/costs-*.json), where measured\n"
+    )
     added = Table(Column("--with", no_wrap=True), "what it adds to any method", "in each step", box=box.SIMPLE)
     for wrapper in list_wrappers():
         added.add_row(wrapper.name, wrapper.what, wrapper.cost)
