@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
+from lookalike.methods.align_uniform import AlignUniform
 from lookalike.methods.ascl import ASCL
 from lookalike.methods.barlow_twins import BarlowTwins
 from lookalike.methods.byol import BYOL
@@ -57,6 +58,7 @@ METHODS: Mapping[str, type[Method]] = {
     "interclr": InterCLR,
     "qk_iteration": QKIteration,
     "revisiting": Revisiting,
+    "align_uniform": AlignUniform,
 }
 
 # the argument that fills a method's derived bank with features of the backbone, instead of what its head makes of them
