@@ -1,7 +1,7 @@
 """The tables and sentences of README and docs that say what the small bench found, from their result files.
 
     python benchmarks/tables.py             what would change
-    python benchmarks/tables.py --write     README, docs/methods/README.md, and "Our numbers" on each method's page
+    python benchmarks/tables.py --write     README, docs/methods/README.md, "Our numbers" on each method's page, studies
 
 The newest file of each kind counts. A table is found by its first line, a page's sentence by its first words.
 """
@@ -13,6 +13,7 @@ import statistics
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+import studies
 from lookalike.recipes import METHODS
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -163,6 +164,13 @@ def newest(kind: str) -> Path:
     return max(RESULTS.glob(f"{kind}-2*.json"))
 
 
+STUDIES = (
+    (page_of("instance_classifier"), studies.CLASSES, studies.classes, "classes"),
+    (page_of("instance_classifier"), studies.COURSES, studies.courses, "classes"),
+    (REPOSITORY / "docs" / "guides" / "copy-detection.md", studies.COPIES, studies.copies, "copies"),
+)
+
+
 def documents() -> dict[Path, str]:
     """Each document with its tables and sentences as the result files have them, the files' names included."""
     quality, probed, methods = (newest(kind) for kind in ("quality", "probes", "methods"))
@@ -177,7 +185,12 @@ def documents() -> dict[Path, str]:
     texts = {path: with_files(text, files) for path, text in texts.items()}
     for path in (methods, quality):  # three seeds come last: they count
         for method, found in json.loads(path.read_text())["methods"].items():
-            texts[page_of(method)] = with_numbers(page_of(method).read_text(), method, numbers(method, found, path))
+            page = page_of(method)
+            texts[page] = with_numbers(texts.get(page, page.read_text()), method, numbers(method, found, path))
+    for page, begin, lines, kind in STUDIES:
+        text = texts.get(page, page.read_text())
+        if f"| {begin} |" in text:  # a place for it is made with its first numbers
+            texts[page] = with_table(with_files(text, [newest(kind)]), lines(newest(kind)), begin=f"| {begin} |")
     return texts
 
 

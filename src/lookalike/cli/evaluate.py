@@ -58,7 +58,7 @@ def evaluate(
     device: Device = "auto",
     max_bad: MaxBad = 0.001,
 ) -> None:
-    """Score a trained encoder on labelled images, on copies, or by masks.
+    """Score an encoder on labelled images, on copies, or by masks.
 
     With --protocol copy edited copies are made of photos; segments and propagation read masks. Raw pixels and random
     weights are scored beside it, and what --reference names; how far it is ahead of the best is said for each protocol.
