@@ -66,3 +66,12 @@ def test_a_folder_of_no_clip(tmp_path):
         (tmp_path / part).mkdir()
     with pytest.raises(ValueError, match="JPEGImages holds no clip: give each a folder of its frames"):
         clips(tmp_path)
+
+
+def test_frames_whose_names_do_not_tell_their_order_are_refused(tmp_path):
+    write(tmp_path, "bear", frames=11)
+    for kind, extension in (("JPEGImages", "jpg"), ("Annotations", "png")):
+        for file in (tmp_path / kind / "480p" / "bear").iterdir():
+            file.rename(file.with_name(f"{int(file.stem)}.{extension}"))
+    with pytest.raises(ValueError, match=r"numbered with and without leading zeros \(0.jpg, 9.jpg\).*write 00001"):
+        clips(tmp_path)
