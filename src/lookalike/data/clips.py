@@ -88,8 +88,9 @@ def _clip(name: str, frames: Path, masks: Path, channels: int) -> Clip:
     numbers = [Path(frame).stem for frame in images.names]
     if all(number.isdecimal() for number in numbers) and len({len(number) for number in numbers}) > 1:
         raise ValueError(
-            f"the frames of the clip {shown(name)} are numbered with and without leading zeros ({shown(images.names[0])}, "
-            f"{shown(images.names[-1])}), so that their names do not tell their order: write 00001, 00002 and so on"
+            f"the frames of the clip {shown(name)} are numbered with and without leading zeros "
+            f"({shown(images.names[0])}, {shown(images.names[-1])}), so that their names do not tell their order: "
+            "write 00001, 00002 and so on"
         )
     found = masked(Files(frames, images.names, channels=channels), masks)
     return Clip(name=name, frames=found)
