@@ -157,6 +157,7 @@ def test_a_line_that_is_not_in_the_code_is_found():
 def test_a_number_without_a_file_is_found(tmp_path):
     assert unsupported("None yet.", tmp_path) == []
     assert unsupported("| CIFAR-10 k-NN | 80.1 |", tmp_path)
+    assert unsupported("No file:\n\n| CIFAR-10 k-NN |\n|---|\n| 80.1 |", tmp_path) == ["| CIFAR-10 k-NN |", "| 80.1 |"]
     assert unsupported("| CIFAR-10 k-NN | 80.1 | `benchmarks/results/a.json` |", tmp_path)
     (tmp_path / "benchmarks" / "results").mkdir(parents=True)
     (tmp_path / "benchmarks" / "results" / "a.json").touch()
@@ -209,14 +210,15 @@ def squeezed(code: str) -> str:
 
 
 def unsupported(text: str, root: Path) -> list[str]:
-    """Lines with a number that name no result file."""
-    lines = [line for line in text.splitlines() if re.search(r"\d", line) and not set(line) <= set("|-: ")]
-    results = [re.findall(r"benchmarks/results/[\w.-]+", line) for line in lines]
-    return [
-        line
-        for line, files in zip(lines, results, strict=True)
-        if not files or not all((root / f).is_file() for f in files)
-    ]
+    """Lines with a number that name no result file; rows of a table may have that of the line above it."""
+    lost, above = [], ""
+    for line in (line for line in text.splitlines() if line):
+        above = above if line.startswith("|") else line
+        files = re.findall(r"benchmarks/results/[\w.-]+", line) or re.findall(r"benchmarks/results/[\w.-]+", above)
+        numbers = re.search(r"\d", line) and not set(line) <= set("|-: ")
+        if numbers and (not files or not all((root / file).is_file() for file in files)):
+            lost.append(line)
+    return lost
 
 
 def missing_files(text: str, folder: Path, root: Path) -> list[str]:
