@@ -186,3 +186,9 @@ def test_pixels_that_the_truth_leaves_out_count_nowhere():
         assert float(scores[row, 0]) == both / either
     other = found.where(truth != 255, torch.randint(0, 3, (10, 12), generator=draw))
     assert torch.equal(object_scores(other, truth, [1, 2]), scores)
+
+
+def test_labels_are_names_and_not_a_count():
+    maps, first = torch.randn(3, 4, 6, 6), torch.randint(0, 3, (6, 6))
+    named = torch.tensor([0, 7, 254])
+    assert torch.equal(propagate(maps, named[first]), named[propagate(maps, first)])

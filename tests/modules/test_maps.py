@@ -53,3 +53,13 @@ def test_weights_in_one_copy_do_not_move_the_other():
     with torch.no_grad():
         next(fine.parameters()).zero_()
     assert next(encoder.parameters()).any()
+
+
+def test_a_transformer_of_one_size_is_refused_before_it_sees_an_image():
+    with pytest.raises(ValueError, match="this VisionTransformer takes images of one size alone"):
+        cell(backbone("deit_tiny_patch16_224"))
+
+
+def test_a_resnet_that_blurs_on_its_way_down_is_left_as_it_is():
+    network = backbone("resnetblur18")
+    assert finer(network) is network

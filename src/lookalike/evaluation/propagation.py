@@ -66,14 +66,15 @@ def carry(
     for map_Dhw in maps:
         cells_Dn, size = F.normalize(map_Dhw.flatten(1), dim=0), (map_Dhw.shape[1], map_Dhw.shape[2])
         if not start:
-            one_hot_LHW = F.one_hot(first_HW).movedim(2, 0).to(map_Dhw)
+            labels_L, dense_HW = first_HW.unique(return_inverse=True)  # a plane for each label that is there
+            one_hot_LHW = F.one_hot(dense_HW).movedim(2, 0).to(map_Dhw)
             start = [(cells_Dn, F.adaptive_avg_pool2d(one_hot_LHW, size).flatten(1))]
             yield first_HW
             continue
         soft_Ln = _carried(cells_Dn, [*start, *seen], _places(*size).to(map_Dhw.device), radius, neighbors, temperature)
         seen.append((cells_Dn, soft_Ln))
         map_LHW = F.interpolate(soft_Ln.view(1, -1, *size), size=first_HW.shape, mode="bilinear")[0]
-        yield map_LHW.argmax(0)
+        yield labels_L[map_LHW.argmax(0)]
 
 
 def _carried(

@@ -5,6 +5,7 @@ from typing import Any
 
 import timm
 import torch
+from timm.layers.blur_pool import BlurPool2d
 from torch import nn
 
 from lookalike.modules.backbones import Encoder
@@ -20,7 +21,11 @@ def cell(encoder: Encoder, level: int = -1) -> int:
     """
     body: Any = encoder.body
     if isinstance(body, timm.models.VisionTransformer):
-        return int(body.patch_embed.patch_size[0])
+        if not body.dynamic_img_size:
+            raise ValueError(
+                f"this {type(body).__name__} takes images of one size alone: use a ResNet, ConvNeXt or ViT of timm"
+            )
+        return int(body.patch_embed.feat_ratio())  # of a hybrid, whose patches are cells of a ResNet, that of both
     pixels = torch.zeros(1, encoder.channels, PROBE, PROBE, device=encoder.mean.device)
     try:
         with evaluating(encoder):
@@ -41,7 +46,7 @@ def finer(encoder: Encoder) -> Encoder:
         return encoder
     fine = copy.deepcopy(encoder)
     parts = list(fine.body.get_submodule("layer3").modules())
-    if any(isinstance(part, nn.AvgPool2d) for part in parts):
+    if any(isinstance(part, nn.AvgPool2d | BlurPool2d) for part in parts):
         return encoder
     for part in parts:
         if isinstance(part, nn.Conv2d):
