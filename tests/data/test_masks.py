@@ -1,5 +1,7 @@
 """Images with masks: numbers as the file holds them, both layouts, and every kind of damage."""
 
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -113,3 +115,15 @@ def test_a_mask_of_another_size_is_no_mask(halves):
     save(halves / "val" / "masks" / "c.png", MASK.T.copy())
     with pytest.raises(ValueError, match=r"c.jpg has 3 x 2 pixels, and its mask .*c.png has 2 x 3: make a mask of"):
         masked_folder(halves).val.read(0)
+
+
+def test_a_gray_mask_of_few_bits_is_refused(tmp_path):
+    """Pillow would read its 1 as 17."""
+    rows = zlib.compress(bytes([0, 0x12]))  # a row of the numbers 1 and 2, 4 bits each
+    header = struct.pack(">IIBBBBB", 2, 1, 4, 0, 0, 0, 0)
+    file = tmp_path / "mask.png"
+    chunks = ((b"IHDR", header), (b"IDAT", rows), (b"IEND", b""))
+    parts = [struct.pack(">I", len(d)) + t + d + struct.pack(">I", zlib.crc32(t + d)) for t, d in chunks]
+    file.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+    with pytest.raises(Unreadable, match="fewer than 8 bits"):
+        numbers(file)

@@ -21,7 +21,7 @@ from lookalike.evaluation import (
     fingerprint,
     whitening,
 )
-from lookalike.evaluation.worth import RESAMPLES, percentiles
+from lookalike.evaluation.worth import RESAMPLES, percentiles, worth_of_draws
 from lookalike.functional.normalization import ISC2021, SSCD, Normalization
 from lookalike.functional.ranking import DIMENSIONS
 from lookalike.training.progress import Line, steps_of
@@ -224,8 +224,6 @@ def _worth(judged: dict[str, list[Judged]]) -> list[Worth]:
     found = []
     for column, own in tables.pop("trained").items():
         rivals = {name: table[column] for name, table in tables.items() if column in table}
-        if rivals:
-            name, best = max(rivals.items(), key=lambda item: item[1].result.uap)
-            gain, ends = own.result.uap - best.result.uap, percentiles(own.draws - best.draws)
-            found.append(Worth(probe=column.name, reference=name, gain=gain, interval=ends))
-    return found
+        values = {name: (one.result.uap, one.draws) for name, one in rivals.items()}
+        found.append(worth_of_draws(column.name, (own.result.uap, own.draws), values))
+    return [one for one in found if one is not None]

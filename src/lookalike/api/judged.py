@@ -7,7 +7,7 @@ from torch import Tensor
 
 from lookalike.api.maps import CELLS, Mapped
 from lookalike.evaluation import Protocol, Score, Worth, fingerprint
-from lookalike.evaluation.worth import percentiles
+from lookalike.evaluation.worth import percentiles, worth_of_draws
 
 SEED = 0  # of the bootstrap; our choice
 
@@ -62,9 +62,6 @@ def card(
 
 def ahead(judged: Mapping[str, Judged]) -> list[Worth]:
     """The trained encoder against the best of the others, on the same samples; nothing without others."""
-    own, rivals = judged["trained"], {name: one for name, one in judged.items() if name != "trained"}
-    if not rivals:
-        return []
-    name, best = max(rivals.items(), key=lambda item: item[1].score.value)
-    gain, ends = own.score.value - best.score.value, percentiles(own.draws - best.draws)
-    return [Worth(probe=own.score.name, reference=name, gain=gain, interval=ends)]
+    values = {name: (one.score.value, one.draws) for name, one in judged.items()}
+    found = worth_of_draws(judged["trained"].score.name, values.pop("trained"), values)
+    return [] if found is None else [found]

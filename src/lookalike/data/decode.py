@@ -148,6 +148,8 @@ def numbers(
             raise ValueError(
                 f"its pixels are {opened.mode}, not numbers: save the mask as a palette or an 8-bit gray PNG"
             )
+        if opened.mode == "L" and opened.tile and opened.tile[0][3] in ("L;2", "L;4"):  # Pillow would stretch them
+            raise ValueError("its gray pixels have fewer than 8 bits: save the mask as a palette or an 8-bit gray PNG")
         opened.load()
         return torch.from_numpy(np.array(opened, dtype=np.uint8))
 

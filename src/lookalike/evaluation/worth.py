@@ -72,6 +72,16 @@ def worth(trained: Score, references: Mapping[str, Score], *, seed: int = 0) -> 
     return Worth(probe=probe, reference=name, gain=gain, interval=ends)
 
 
+def worth_of_draws(
+    probe: str, trained: tuple[float, Tensor], references: Mapping[str, tuple[float, Tensor]]
+) -> Worth | None:
+    """The same of (value, its bootstrap values), where all were drawn on the same samples; None without a reference."""
+    if not references:
+        return None
+    name, (best, draws_R) = max(references.items(), key=lambda item: item[1][0])
+    return Worth(probe=probe, reference=name, gain=trained[0] - best, interval=percentiles(trained[1] - draws_R))
+
+
 def paired(
     a_M: Float64[Tensor, "M"], b_M: Float64[Tensor, "..."], *, seed: int = 0, draws: int = RESAMPLES
 ) -> tuple[float, float]:
