@@ -13,7 +13,7 @@ runs are scored by k-NN and the linear probe, by the code of `lookalike evaluate
               its default, and in bf16, with the loader's default of no workers and with two; images are decoded before
 
 SwAV and DINO are timed as they are after their first epochs, when prototypes learn and the queue is in use.
-Writes benchmarks/results/beside-<date>.json; what an earlier part of the day wrote stays.
+Writes benchmarks/results/beside-<date>.json; what an earlier part wrote stays.
 """
 
 import argparse
@@ -23,7 +23,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from datetime import UTC, datetime
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
@@ -42,7 +41,7 @@ from lookalike.modules import Encoder
 from lookalike.recipes import load
 from lookalike.training.loop import Stopped, train
 from lookalike.training.progress import Line
-from machine import RESULTS, revision, save
+from machine import methods_of, revision, save
 from peer_losses import compared
 from peer_methods import METHODS, Moment, Peer
 from peers import Rate, Until, cycle_over, paired, rate, tensor
@@ -294,9 +293,8 @@ def main() -> None:
 
 
 def keep(method: str, part: str, found: dict) -> Path:
-    """The results file, with what was found about a method beside what it held today."""
-    path = RESULTS / f"beside-{datetime.now(UTC).date()}.json"
-    methods = json.loads(path.read_text())["methods"] if path.exists() else {}
+    """The results file, with what was found about a method beside what the last one held."""
+    methods = methods_of("beside")
     methods[method] = methods.get(method, {}) | {part: found}
     return save("beside", {"bench": BENCH, "lightly": version("lightly"), "methods": methods})
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import torch
 
-RESULTS = pathlib.Path(__file__).parent / "results"
+RESULTS = pathlib.Path(__file__).resolve().parent / "results"
 
 
 def facts() -> dict[str, object]:
@@ -39,6 +39,17 @@ def save(name: str, body: Mapping[str, object]) -> pathlib.Path:
     path = RESULTS / f"{name}-{datetime.datetime.now(datetime.UTC).date()}.json"
     path.write_text(json.dumps({"machine": facts(), **body}, indent=1) + "\n")
     return path
+
+
+def newest(kind: str) -> pathlib.Path:
+    """The last result file of a kind. Raises ValueError where there is none."""
+    return max(RESULTS.glob(f"{kind}-2*.json"))
+
+
+def methods_of(kind: str) -> dict[str, dict]:
+    """What the last file of a kind says of each method, for a bench that goes on; nothing where there is none."""
+    found = sorted(RESULTS.glob(f"{kind}-2*.json"))
+    return json.loads(found[-1].read_text())["methods"] if found else {}
 
 
 def processor() -> str:

@@ -5,7 +5,8 @@
 IMAGES holds train/<class>/*.jpg with at least 11,000 images and test/<class>/*.jpg with 10,000. Each run is a process
 of its own through the shell verbs; what is in OUT is not run again: the bench may be stopped and taken up at any time,
 and fewer rates or seeds than bench.toml names may be asked for: the result file says which were tried. Writes
-benchmarks/results/quality-<date>.json, or another name with --result: one entry per run, and a summary per method.
+benchmarks/results/quality-<date>.json, or another name with --result: one entry per run, and a summary per method;
+methods that are not asked for stay as the last such file has them, with the revision of each run.
 """
 
 import argparse
@@ -18,11 +19,11 @@ import sys
 import tempfile
 import time
 import tomllib
-from datetime import date
+from datetime import UTC, datetime
 from pathlib import Path
 
 from lookalike.recipes import METHODS
-from machine import facts
+from machine import RESULTS, facts, methods_of
 
 HERE = Path(__file__).parent
 BENCH = tomllib.loads((HERE / "bench.toml").read_text())
@@ -152,7 +153,7 @@ def main() -> None:
     asked = parser.parse_args()
     rates, seeds = [float(rate) for rate in asked.rates.split(",")], [int(seed) for seed in asked.seeds.split(",")]
     split(asked.images, asked.out)
-    results = HERE / "results" / f"{asked.result}-{date.today()}.json"
+    results = RESULTS / f"{asked.result}-{datetime.now(UTC).date()}.json"
     done: dict = {
         "machine": facts(),
         "command": "python benchmarks/quality.py IMAGES OUT",
@@ -161,8 +162,8 @@ def main() -> None:
     done |= {"bench": BENCH, "methods": {}}
     for method in asked.methods.split(","):
         found = bench(method, rates, seeds, asked.out)
-        earlier = json.loads(results.read_text())["methods"] if results.exists() else {}  # of a bench that runs beside
-        results.write_text(json.dumps({**done, "methods": {**earlier, method: found}}, indent=1) + "\n")
+        methods = methods_of(asked.result) | {method: found}  # read again: another bench may run beside
+        results.write_text(json.dumps({**done, "methods": methods}, indent=1) + "\n")
         print(method, "rate", found["rate"], json.dumps(found["test"]), flush=True)
 
 

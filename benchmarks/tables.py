@@ -15,9 +15,9 @@ from pathlib import Path
 
 import studies
 from lookalike.recipes import METHODS
+from machine import newest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-RESULTS = REPOSITORY / "benchmarks" / "results"
 README, INDEX = REPOSITORY / "README.md", REPOSITORY / "docs" / "methods" / "README.md"
 NAMES = {"simclr": "SimCLR", "moco": "MoCo v2", "byol": "BYOL", "sce": "SCE"}
 REFERENCES = ("random weights", "raw pixels")
@@ -158,10 +158,6 @@ def name_of(method: str) -> str:
 
 def page_of(method: str) -> Path:
     return REPOSITORY / "docs" / "methods" / f"{method}.md"
-
-
-def newest(kind: str) -> Path:
-    return max(RESULTS.glob(f"{kind}-2*.json"))
 
 
 STUDIES = (
