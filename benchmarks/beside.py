@@ -258,8 +258,9 @@ def speed(method: str, out: Path, asked: argparse.Namespace) -> dict:
         for workers in map(int, asked.workers.split(",")):
             rates = our_rate(method, pixels), their_rate(method, pictures, precision, workers)
             row = paired(*rates, asked.seconds, asked.rounds)
-            found[f"{precision}, {workers} workers"] = row | {"share of wall time": 1 / row["ratio"]}
-            print(method, precision, workers, found[f"{precision}, {workers} workers"], flush=True)
+            case = f"lightly {precision}, {workers} workers"
+            found[case] = row | {"share of wall time": 1 / row["ratio"]}
+            print(method, case, found[case], flush=True)
     return found
 
 

@@ -6,6 +6,7 @@ because lightly's parts are made so:
 - each view goes through the network by itself; our SimCLR, SwAV and DINO join the views, and their batch statistics.
 - SimCLR's views crop bilinearly, ours bicubically; where a last layer has a bias or BatchNorm, heads have lightly's.
 - SwAV's prototypes have a bias.
+- BYOL's loss is half of ours, which is the paper's; AdamW takes no notice.
 - NNCLR's loss is NT-Xent between neighbors and predictions: both directions, and 2B - 2 negatives where the paper has
   B - 1.
 - DINO's teacher head starts as the student's, as in the official code (lightly's example draws another).

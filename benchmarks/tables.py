@@ -32,7 +32,7 @@ PROBES = {  # the score's name in the file: the head of its column
     "recall@1": "recall@1",
 }
 LIGHTLY, SIDES = "beside lightly", ("lookalike", "lightly")
-COUNTS = {1: "one seed", 2: "two seeds", 3: "three seeds"}
+COUNTS = {1: "one seed", 2: "two seeds", 3: "three seeds", 4: "four seeds", 5: "five seeds"}
 Scores = Mapping[str, Mapping[str, float]]
 
 

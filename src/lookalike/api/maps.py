@@ -39,7 +39,7 @@ class Mapped:
         return f"whole image in cells of {self.stride} px"
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
-        """Cells of the map of an image: at most CELLS along the shorter side, and two at least. Nothing is enlarged."""
+        """Cells of the map of an image: at most CELLS along the shorter side, and two at least."""
         wide = max(self.stride, min(height, width) / CELLS)
         return max(2, round(height / wide)), max(2, round(width / wide))
 

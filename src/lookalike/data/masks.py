@@ -1,7 +1,7 @@
 """Images with a mask each: a class for every pixel, in the layout of PASCAL VOC or in folders images/ and masks/.
 
 A mask is a PNG of numbers, by a palette or gray, as large as its image: 0 is background, 1 to 254 are classes, 255 is
-left out of every count.
+left out of every count. An image is turned as its EXIF says, a mask never is: numbers carry no orientation.
 """
 
 import hashlib

@@ -35,7 +35,7 @@ def uniformity(x_bD: Float[Tensor, "b D"], *, t: float = 2.0, group: Group = Non
     """log of the mean over pairs of rows of exp(-t |unit(x_i) - unit(x_j)|^2) (Wang & Isola 2020, section 4.1).
 
     0 if all rows are equal, at least -4 t. Pairs are those of the global batch, and no row is its own pair. In float32
-    the potential of opposite rows is 0 for a t above 20; what lies nearer is not.
+    the potential of opposite rows is 0 for a t of 26 or more; what lies nearer is not.
 
     >>> uniformity(torch.tensor([[1.0, 0.0], [-3.0, 0.0]]))                                          # opposite rows
     tensor(-8.)
