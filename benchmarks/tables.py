@@ -106,6 +106,17 @@ def against(path: Path) -> list[str]:
     return lines
 
 
+def speeds(path: Path) -> list[str]:
+    """Lines of Markdown: what both libraries do in a second, the ratio, and its range over the pairs of one run."""
+    lines = ["| per second, side by side | lookalike | lightly | ratio |", "|---|---|---|---|"]
+    for case, row in json.loads(path.read_text())["cases"].items():
+        if isinstance(row, dict):  # the others are rates of the bare network
+            rates = " | ".join(f"{row[side]:,.0f}" for side in SIDES)
+            low, high = min(row["pairs"]), max(row["pairs"])
+            lines.append(f"| {case} | {rates} | {row['ratio']:.2f} ({low:.2f} to {high:.2f}) |")
+    return lines
+
+
 def mean_of(runs: list[dict]) -> list[str]:
     """Learning rate and scores; empty cells where there was no run."""
     if not runs:
@@ -169,12 +180,12 @@ STUDIES = (
 
 def documents() -> dict[Path, str]:
     """Each document with its tables and sentences as the result files have them, the files' names included."""
-    quality, probed, methods = (newest(kind) for kind in ("quality", "probes", "methods"))
+    quality, probed, methods, peers = (newest(kind) for kind in ("quality", "probes", "methods", "peers"))
     texts = {README: README.read_text(), INDEX: INDEX.read_text()}
-    for lines in (table(quality), probes(probed), beyond(methods)):
+    for lines in (table(quality), probes(probed), beyond(methods), speeds(peers)):
         texts[README] = with_table(texts[README], lines)
     texts[INDEX] = with_table(texts[INDEX], every(methods, quality, probed))
-    files = [quality, probed, methods]
+    files = [quality, probed, methods, peers]
     if f"| {LIGHTLY} |" in texts[INDEX]:  # a place for it is made with its first numbers
         files.append(newest("beside"))
         texts[INDEX] = with_table(texts[INDEX], against(files[-1]), begin=f"| {LIGHTLY} |")
