@@ -22,6 +22,7 @@ import tomllib
 from datetime import UTC, datetime
 from pathlib import Path
 
+from lookalike.api.folder import RunFolder
 from lookalike.recipes import METHODS
 from machine import RESULTS, facts, methods_of
 
@@ -98,9 +99,13 @@ def once(method: str, rate: float, seed: int, out: Path) -> dict:
 
 
 def scores(folder: Path, data: Path, references: bool) -> dict:
-    """The scores of a run on labelled images, by the verb: k-NN; with references the linear probe too."""
+    """The scores of a run on labelled images, by the verb: k-NN; with references the linear probe too.
+
+    Of two networks the first by name counts, as for `Run.encoder`: QK Iteration's key network, which sees images whole.
+    """
     words = ["--protocol", "knn,linear"] if references else ["--no-references"]
-    shell("evaluate", str(folder), "--data", str(data), *words)
+    role = RunFolder(folder).roles()[:1] or ["encoder"]
+    shell("evaluate", str(folder), "--data", str(data), "--role", *role, *words)
     return json.loads((folder / "evaluation.json").read_text())[-1]["scores"]
 
 
