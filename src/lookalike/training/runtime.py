@@ -1,5 +1,6 @@
 """Where and how tensors are computed: device, precision, memory format, processes; a method frozen and wrapped."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -59,7 +60,7 @@ class Runtime:
                 if isinstance(part := _part(method, name), nn.Module):
                     part.compile()
         DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(method, list(sharded_buffers(method)))
-        spread = DistributedDataParallel(method, broadcast_buffers=False) if self.world > 1 else None
+        spread = _averaging(method) if self.world > 1 else None
 
         def forward(batch: Batch, last: bool) -> Step:
             # gradients are averaged once, after the last micro-batch
@@ -135,6 +136,13 @@ def freeze(method: Method, phase: Phase, learnable: set[str]) -> list[nn.Paramet
     if not trained:
         raise ValueError(f"phase {phase.name!r} trains {phase.trains}, which have no parameters")
     return trained
+
+
+def _averaging(method: Method) -> DistributedDataParallel:
+    """Buffers stay what each process has. Torch 2.14 says that the argument is old, and has no other that does it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
+        return DistributedDataParallel(method, broadcast_buffers=False)
 
 
 def _part(method: Method, name: str) -> nn.Module | Tensor:
