@@ -84,6 +84,15 @@ def test_scores_know_no_order_of_images_or_views(kind: str) -> None:
         assert agreement.score(one, two.roll(1, 0)) > score
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_score_of_a_pair_goes_with_it_wherever_it_stands(kind: str) -> None:
+    one, two = views()
+    order, agreement = torch.randperm(len(one)), Agreement(kind=kind, pairs=True)
+    score_B = agreement.score(one, two)
+    torch.testing.assert_close(agreement.score(two, one), score_B)
+    torch.testing.assert_close(agreement.score(one[order], two[order]), score_B[order])
+
+
 @pytest.mark.parametrize("distance", ["cosine", "l2", "l1"])
 @pytest.mark.parametrize("value", [1.0, 0.0, math.nan])
 def test_collapsed_or_broken_features_have_the_worst_share(value: float, distance: str) -> None:

@@ -118,6 +118,39 @@ class TestClosedForms:
         assert (with_positive.loss - without.loss).item() == pytest.approx(0.248412, abs=1e-6)
         assert -math.log1p(-with_positive.confidence.item()) == pytest.approx(0.248412, abs=1e-6)
 
+    def test_example_teacher(self):
+        """Its softmax over the queue alone, [0.0391657, 0.9608343], as the average key that it makes."""
+        target, s = relations(K, QUEUE, temperature=0.25), torch.tensor([[0.0391657, 0.9608343]], dtype=F64)
+        torch.testing.assert_close(target.mean, s @ QUEUE, rtol=0, atol=1e-7)
+        assert target.share.item() == 1.0
+
+    @pytest.mark.parametrize(
+        ("arguments", "p", "w"),
+        [
+            ({"mix": 1.0}, [0.219961, 0.328143, 0.451895], [1.0, 0.0, 0.0]),
+            ({"mix": 0.0, **TEACHER}, [0.219961, 0.328143, 0.451895], [0.0, 0.0391657, 0.9608343]),
+            ({"mix": 0.5, **TEACHER}, [0.219961, 0.328143, 0.451895], [0.5, 0.019583, 0.480417]),
+            (
+                {"mix": 0.5, "mask_positive": "official", **TEACHER},
+                [0.219961, 0.328143, 0.451895],
+                [0.518845, 0.018845, 0.462310],
+            ),
+            (
+                {"mix": 0.0, "positive_in_denominator": False, **TEACHER},
+                [0.0, 0.420676, 0.579324],  # the second and third, divided by their sum
+                [0.0, 0.0391657, 0.9608343],
+            ),
+        ],
+        ids=["MoCo", "SCE, mix 0", "SCE, paper", "SCE, official code", "ReSSL"],
+    )
+    def test_example_gradient(self, arguments, p, w):
+        """The sum of (p_j - w_j) key_j / t: what the student gives each candidate, less what it should."""
+        q_BD = Q.clone().requires_grad_()
+        found = soft_contrast(q_BD, positive=K, keys=QUEUE, temperature=0.5, **arguments)
+        over = torch.tensor([p], dtype=F64) - torch.tensor([w], dtype=F64)
+        expected = over @ torch.cat([K, QUEUE]) / 0.5
+        torch.testing.assert_close(gradient(found.loss, q_BD), expected, rtol=0, atol=1e-5)
+
     @pytest.mark.parametrize(
         ("mask_positive", "target"),
         [("paper", [0.5, 0.019583, 0.480417]), ("official", [0.518845, 0.018845, 0.462310])],

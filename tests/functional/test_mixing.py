@@ -35,6 +35,8 @@ def test_the_written_example() -> None:
     pair, own = [0.6, 0.1, 0.5], [0.0, 0.1, 1.0]  # both keys by halves; the query and (0.6, 0.8) by halves
     assert mixed([pair], 1).log_sum.item() == pytest.approx(0.316228, abs=1e-6)
     assert mixed([own], 0).log_sum.item() == pytest.approx(0.894427, abs=1e-6)
+    for chances, pairs, h in ((pair, 1, [0.316228, 0.948683]), (own, 0, [0.894427, 0.447214])):
+        assert mixed([chances], pairs).mean[0].tolist() == pytest.approx(h, abs=1e-6)  # of one, itself
     for beside, loss in ((None, 0.712067), (mixed([pair], 1), 0.933309), (mixed([pair, own], 1), 1.236262)):
         found = soft_contrast(KEY, positive=KEY, keys=HARD, temperature=1.0, beside=beside)
         assert found.loss.item() == pytest.approx(loss, abs=1e-6)

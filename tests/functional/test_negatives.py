@@ -110,7 +110,9 @@ class TestDecoupled:
 class TestDebiased:
     def test_two_orthogonal_images_with_equal_views(self):
         """N = (2 - 0.1 x 2 e) / 0.9 = 1.618160, loss -log(e / (e + N)) = 0.467054."""
-        assert debiased(E2, E2, temperature=1.0, prior=0.1).item() == pytest.approx(0.467054, abs=1e-6)
+        loss = debiased(E2, E2, temperature=1.0, prior=0.1).item()
+        assert loss == pytest.approx(0.467054, abs=1e-6)
+        assert math.e * (math.exp(loss) - 1) == pytest.approx(1.618160, abs=1e-6)
         assert debiased(E2, E2, temperature=1.0, prior=0.0).item() == pytest.approx(0.551445, abs=1e-6)
 
     @pytest.mark.parametrize("temperature", [0.05, 0.5, 1.0])
@@ -136,6 +138,14 @@ class TestDebiased:
         assert torch.autograd.gradcheck(lambda a, b: debiased(a, b, temperature=0.5, prior=prior), pair)
 
     def test_at_the_floor_only_the_positive_learns_and_gradients_are_finite(self):
+        """There N is M e^(-1/t), whatever the negatives are."""
+        z1, z2 = rows(), rows()
+        z2 = (z1 + 0.2 * z2).requires_grad_()
+        found = debiased(z1, z2, temperature=0.5, prior=0.9)
+        positive = torch.cosine_similarity(z1, z2) / 0.5
+        expected = -torch.log(positive.exp() / (positive.exp() + 8 * math.exp(-2))).mean()
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(*(torch.autograd.grad(loss, z2)[0] for loss in (found, expected)))
         z1, z2 = E2.float().clone().requires_grad_(), E2.float()
         loss = debiased(z1, z2, temperature=0.01, prior=0.1)
         loss.backward()

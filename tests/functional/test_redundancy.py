@@ -64,7 +64,9 @@ class TestBarlowTwins:
     def test_the_variance_is_the_biased_one(self):
         """An unbiased deviation would leave (N - 1) / N on the diagonal: a loss of 2 / 16 for equal corners."""
         assert cross_correlation(CORNERS, CORNERS, eps=0.0).diagonal().tolist() == pytest.approx([1.0, 1.0])
-        assert ((1 - 0.75 * torch.ones(2)) ** 2).sum().item() == 0.125
+        other = CORNERS / CORNERS.std(0)
+        assert ((1 - (other.T @ other / 4).diagonal()) ** 2).sum().item() == pytest.approx(0.125)
+        assert barlow_twins(CORNERS, CORNERS, eps=0.0).item() == pytest.approx(0.0, abs=1e-12)
 
     def test_plain_loops(self):
         one, two = rows(), rows()

@@ -67,8 +67,12 @@ def test_the_written_example(rule, neighbors, y, loss) -> None:
     torch.testing.assert_close(
         target.share * target.mean[0], torch.tensor(y[1:], dtype=F64) @ MEMORY, rtol=0, atol=2e-6
     )
-    found = soft_contrast(QUERY, positive=KEY, keys=MEMORY, temperature=0.5, target=target)
+    q = QUERY.clone().requires_grad_()
+    found = soft_contrast(q, positive=KEY, keys=MEMORY, temperature=0.5, target=target)
     assert found.loss.item() == pytest.approx(loss, abs=1e-6)
+    over = torch.tensor([[0.219961, 0.328143, 0.451895]], dtype=F64) - torch.tensor([y], dtype=F64)  # softmax of q
+    slope = torch.autograd.grad(found.loss, q)[0]
+    torch.testing.assert_close(slope, over @ torch.cat([KEY, MEMORY]) / 0.5, rtol=0, atol=1e-5)
     entropy = -sum(one * math.log(one) for one in y if one)
     assert found.target_entropy.item() == pytest.approx(entropy, abs=1e-5)
 
@@ -144,9 +148,27 @@ def test_a_very_sharp_teacher_gives_half_to_the_nearest(rule) -> None:
     torch.testing.assert_close(target.mean, keys[(teacher @ keys.T).argmax(1)], rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("neighbors", [1, 2, 5])
+def test_neighbors_weigh_no_more_than_their_number_times_the_confidence(neighbors) -> None:
+    """Before the division the sum of y is at most 1 + c K, and that where nothing is clipped; after it, 1."""
+    teacher, keys = keyed("k", 7), keyed("queue", 35)
+    clipped = 0
+    for temperature in (0.02, 0.1, 1.0):
+        share_B = relabeled(teacher, keys, temperature=temperature, neighbors=neighbors).share
+        for row, share in zip(teacher, share_B.tolist(), strict=True):
+            q = (row @ keys.T / temperature).softmax(0)
+            c = 1 - -torch.xlogy(q, q).sum().item() / math.log(35)
+            over = max(neighbors * c * q.max().item() - 1, 0.0)
+            assert share / (1 - share) <= neighbors * c + 1e-12
+            assert (share / (1 - share) == pytest.approx(neighbors * c, abs=1e-10)) == (over < 1e-10)
+            clipped += over > 0
+            assert sum(slow(row, keys, temperature, neighbors, "soft")) == pytest.approx(1, abs=1e-12)
+    assert (clipped > 0) == (neighbors > 1)
+
+
 def test_one_neighbor_is_sce_with_a_coefficient_for_each_row() -> None:
-    """lambda = 1 / (1 + c): min(1, c q') is never clipped."""
-    q, k, keys = keyed("q", 7), keyed("k", 7), keyed("queue", 35)
+    """lambda = 1 / (1 + c): min(1, c q') is never clipped. Loss and gradient."""
+    q, k, keys = keyed("q", 7).requires_grad_(), keyed("k", 7), keyed("queue", 35)
     target = relabeled(k, keys, temperature=0.2, neighbors=1)
     found = soft_contrast(q, positive=k, keys=keys, temperature=0.1, target=target, reduction="none").loss
     for row in range(7):
@@ -161,6 +183,8 @@ def test_one_neighbor_is_sce_with_a_coefficient_for_each_row() -> None:
             mix=1 / (1 + c),
         )
         assert found[row].item() == pytest.approx(sce.loss.item(), abs=1e-10)
+        slopes = [torch.autograd.grad(loss, q, retain_graph=True)[0] for loss in (found[row], sce.loss)]
+        torch.testing.assert_close(*slopes, rtol=1e-10, atol=1e-12)
 
 
 def test_the_order_of_the_keys_does_not_matter() -> None:
@@ -208,6 +232,8 @@ def test_no_gradient_reaches_the_targets() -> None:
     relabeled_distance(p, k, temperature=0.05, neighbors=2).loss.backward()
     assert p.grad.abs().sum() > 0
     assert k.grad is None
+    for rule in ("soft", "hard", "adaptive"):
+        assert not any(part.requires_grad for part in relabeled(k, p, temperature=0.05, neighbors=2, rule=rule))
 
 
 def test_a_temperature_of_zero_is_refused() -> None:

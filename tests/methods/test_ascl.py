@@ -47,9 +47,12 @@ def test_loss_by_loops() -> None:
 @pytest.mark.parametrize("rule", ["soft", "hard", "adaptive"])
 def test_no_neighbors_is_moco(rule: str) -> None:
     q, k = torch.randn(2, 6, 2, dtype=torch.float64)
-    moco = MoCo(identity(), identity(), queue_of(MEMORY), temperature=0.5)
-    found = ascl(rule=rule, neighbors=0)(batch({"strong": q, "weak": k})).loss
-    assert torch.equal(found, moco(batch({"query": q, "key": k})).loss)
+    moco, method = MoCo(identity(), identity(), queue_of(MEMORY), temperature=0.5), ascl(rule=rule, neighbors=0)
+    found, expected = method(batch({"strong": q, "weak": k})).loss, moco(batch({"query": q, "key": k})).loss
+    found.backward()
+    expected.backward()
+    assert torch.equal(found, expected)
+    assert torch.equal(method.encoder.weight.grad, moco.encoder.weight.grad)
 
 
 def test_a_memory_without_structure_is_moco() -> None:

@@ -21,6 +21,7 @@ def test_closed_forms() -> None:
     assert loss(QUERY, KEY) == pytest.approx(1.6, abs=1e-12)  # both cosines 0.6: the sum of 2 - 2 cos
     assert loss(KEY, KEY) == pytest.approx(0.0, abs=1e-12)
     assert loss(KEY, -KEY) == pytest.approx(8.0, abs=1e-12)
+    assert loss(KEY, KEY.flip(1)) == pytest.approx(4.0, abs=1e-12)  # orthogonal, as random rows about are: 2 a side
 
 
 def test_scale_of_predictions_and_targets_does_not_matter() -> None:

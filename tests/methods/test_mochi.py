@@ -40,12 +40,18 @@ def test_loss_by_loops() -> None:
 
 
 def test_without_mixes_and_during_the_warm_up_it_is_moco_to_the_bit() -> None:
+    """Loss and gradient."""
     q, k = torch.randn(2, 6, 2, dtype=torch.float64)
-    moco = MoCo(identity(), identity(), queue_of(MEMORY), temperature=0.5)(batch({"query": q, "key": k}))
-    assert torch.equal(mochi(pairs=0, with_query=0)(batch({"query": q, "key": k})).loss, moco.loss)
-    warm = mochi(warmup=1.0)
-    assert torch.equal(warm(batch({"query": q, "key": k}, step=9)).loss, moco.loss)
-    assert warm(batch({"query": q, "key": k}, step=10)).loss > moco.loss
+    plain = MoCo(identity(), identity(), queue_of(MEMORY), temperature=0.5)
+    moco = plain(batch({"query": q, "key": k}))
+    moco.loss.backward()
+    for settings, step in (({"pairs": 0, "with_query": 0}, 0), ({"warmup": 1.0}, 9)):
+        method = mochi(**settings)
+        found = method(batch({"query": q, "key": k}, step))
+        found.loss.backward()
+        assert torch.equal(found.loss, moco.loss)
+        assert torch.equal(method.encoder.weight.grad, plain.encoder.weight.grad)
+    assert mochi(warmup=1.0)(batch({"query": q, "key": k}, step=10)).loss > moco.loss
 
 
 def test_no_gradient_flows_through_the_mixes() -> None:

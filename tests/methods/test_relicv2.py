@@ -9,6 +9,7 @@ from torch import nn
 
 from lookalike.functional import in_batch_contrast
 from lookalike.functional.schedules import Constant
+from lookalike.methods.moco_v3 import MoCoV3
 from lookalike.methods.relicv2 import ReLICv2
 from methods.fixtures import batch, identity, progress
 
@@ -68,6 +69,9 @@ def test_two_turned_images() -> None:
     a, b = torch.eye(2, dtype=F64), torch.tensor([[0.6, 0.8], [-0.8, 0.6]], dtype=F64)
     only = relic(2, large_views=("large/2",), small_views=("large/1",), same_view=False, invariance=0.0)
     assert step_of(only, a, b).loss.item() == pytest.approx(0.509278, abs=1e-6)
+    index = only.candidates(batch({"large/1": a}))
+    each = -only.log_share(a, b[index])[:, 0]
+    torch.testing.assert_close(each, torch.tensor([0.220417, 0.798139], dtype=F64), rtol=0, atol=1e-6)
     both = step_of(relic(2, same_view=False), a, b)
     back = sum(
         p * math.log(p / q)
@@ -116,10 +120,18 @@ def test_more_others_than_there_are_means_all() -> None:
 
 
 def test_without_invariance_and_own_views_it_is_info_nce_with_a_slow_partner() -> None:
+    """Of all others, with the loss and the gradient of MoCo v3 without a predictor, but for its factor 4 t."""
     one, two = units(2, 7)
-    found = step_of(relic(3, invariance=0.0, same_view=False, temperature=0.3), one, two).loss.item()
+    method = relic(3, invariance=0.0, same_view=False, temperature=0.3, others=6)
+    found = step_of(method, one, two).loss
     there, back = (in_batch_contrast(q, k, temperature=0.3) for q, k in ((one, two), (two, one)))
-    assert found == pytest.approx((there + back).item() / 2, abs=1e-10)
+    assert found.item() == pytest.approx((there + back).item() / 2, abs=1e-10)
+    moco = MoCoV3(identity(3), identity(3), nn.Identity(), temperature=0.3)
+    expected = moco(batch({"view/1": one, "view/2": two})).loss / (4 * 0.3)
+    assert found.item() == pytest.approx(expected.item(), abs=1e-10)
+    found.backward()
+    expected.backward()
+    torch.testing.assert_close(method.encoder.weight.grad, moco.encoder.weight.grad, rtol=0, atol=1e-12)
 
 
 def test_choices_of_what_learns_differ_in_gradient_alone() -> None:

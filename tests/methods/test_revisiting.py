@@ -66,11 +66,17 @@ def test_all_rows_as_neighbors_are_the_mean_over_the_queue_of_minus_log_softmax(
 
 
 def test_without_neighbors_part_and_small_crops_it_is_moco_to_the_bit():
+    """Loss and gradient."""
     q, k = torch.randn(2, 6, 2, dtype=torch.float64)
-    moco = MoCo(identity(), identity(), queue_of(MEMORY), temperature=0.2)(batch({"query": q, "key": k}))
+    plain = MoCo(identity(), identity(), queue_of(MEMORY), temperature=0.2)
+    moco = plain(batch({"query": q, "key": k}))
+    moco.loss.backward()
     for settings, step in (({"weight": 0.0}, 0), ({"warmup": 1.0}, 9)):
-        found = revisiting(temperature=0.2, **settings)(batch({"query": q, "key": k}, step))
+        method = revisiting(temperature=0.2, **settings)
+        found = method(batch({"query": q, "key": k}, step))
+        found.loss.backward()
         assert torch.equal(found.loss, moco.loss)
+        assert torch.equal(method.encoder.weight.grad, plain.encoder.weight.grad)
         assert found.metrics.keys() == moco.metrics.keys()
     assert revisiting(temperature=0.2, warmup=1.0)(batch({"query": q, "key": k}, 10)).loss > moco.loss
 

@@ -56,9 +56,13 @@ def test_loss_by_loops(mask: str, coefficient: float) -> None:
 def test_coefficient_one_is_moco(mask: str) -> None:
     q, k = torch.randn(2, 6, 2, dtype=torch.float64)
     moco = MoCo(identity(), identity(), queue_of(MEMORY), temperature=0.5, momentum=Constant(0.99))
-    expected = moco(batch({"query": q, "key": k})).loss.item()
-    found = sce(coefficient=1.0, mask_positive=mask)(batch({"strong": q, "weak": k})).loss.item()
-    assert found == pytest.approx(expected, abs=1e-12)
+    expected = moco(batch({"query": q, "key": k})).loss
+    method = sce(coefficient=1.0, mask_positive=mask)
+    found = method(batch({"strong": q, "weak": k})).loss
+    found.backward()
+    expected.backward()
+    assert torch.equal(found, expected)
+    assert torch.equal(method.encoder.weight.grad, moco.encoder.weight.grad)
 
 
 def test_three_terms() -> None:

@@ -80,6 +80,16 @@ def test_momentum_one_leaves_every_bit(batch_norm: str) -> None:
     assert all(torch.equal(before[n], t) for n, t in momentum.state_dict().items() if counts not in n)
 
 
+@pytest.mark.parametrize("momentum", [0.0, 0.99, 0.999])
+def test_the_move_before_the_first_step_changes_no_bit(momentum: float) -> None:
+    """Methods that move it before the keys do so at step 0 too, where it is the network still."""
+    encoder, head = networks()
+    follower = MomentumEncoder(encoder, head)
+    before = snapshot(follower)
+    follower.follow(encoder, head, momentum=momentum)
+    assert all(torch.equal(before[name], tensor) for name, tensor in follower.state_dict().items())
+
+
 def test_own_statistics_come_from_its_forward_passes_in_training_mode() -> None:
     encoder, head = networks()
     momentum, x = MomentumEncoder(encoder, head), torch.randn(8, 3) + 4
