@@ -99,11 +99,18 @@ def test_forward_changes_nothing_and_a_dropped_or_filling_step_moves_nothing() -
     assert all(torch.equal(value, before[name]) for name, value in method.state_dict().items())
 
 
-def test_gradient_reaches_the_networks_and_no_parameter_is_a_class() -> None:
-    method = pic(torch.randn(9, 4, dtype=F64))
-    method(batch({"large/1": views_of(0, "a")})).loss.backward()
-    assert method.encoder.weight.grad.abs().sum() > 0
+@pytest.mark.parametrize("small", [(), ("small/10", "small/200")])
+def test_gradient_reaches_the_networks_from_all_crops_and_no_parameter_is_a_class(small: tuple[str, ...]) -> None:
+    """That of one softmax over all crops; the projector stays the identity here."""
+    weights = torch.randn(9, 4, dtype=F64)
+    method, encoder = pic(weights, small_views=small), torch.eye(4, dtype=F64, requires_grad=True)
+    views = {view: views_of(0, view) for view in ("large/1", *small)}
+    method(batch(views)).loss.backward()
+    x = normalize(torch.cat(list(views.values())) @ encoder.T, dim=1)
+    cross_entropy(x @ normalize(weights, dim=1).T / 0.2, torch.arange(3).repeat(len(views))).backward()
+    torch.testing.assert_close(method.encoder.weight.grad, encoder.grad, rtol=1e-10, atol=1e-12)
     assert all(not name.startswith("classes") for name, _ in method.named_parameters())
+    assert not any(buffer.requires_grad for buffer in method.buffers())
 
 
 def test_sampling_all_recent_images_is_the_full_softmax() -> None:

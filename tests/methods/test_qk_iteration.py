@@ -121,6 +121,37 @@ def test_both_steps_over_the_batch_are_the_symmetric_loss() -> None:
     assert (one + other).item() == pytest.approx(sum(both).item(), abs=1e-12)
 
 
+def test_both_steps_with_live_heads_have_the_gradient_of_the_symmetric_loss() -> None:
+    """(iv) Both heads learn in both steps; each backbone in its own alone."""
+    x, images = torch.randn(6, 3, dtype=F64), torch.randn(6, 3, dtype=F64)
+    method, corpus = small(images, temperature=0.1, live_head=True)
+    with torch.no_grad():
+        for parameter in method.parameters():
+            parameter.copy_(torch.randn(parameter.shape, dtype=F64))
+    heads = [side.head.weight.detach().clone().requires_grad_() for side in (method.query, method.key)]
+    backbones = [side.encoder.weight.detach() for side in (method.query, method.key)]
+    q, k = (nn.functional.normalize(y @ f.T @ h.T, dim=1) for y, f, h in zip((x, images), backbones, heads, strict=True))
+    logits, own = q @ k.T / 0.1, torch.arange(6)
+    (nn.functional.cross_entropy(logits, own) + nn.functional.cross_entropy(logits.T, own)).backward()
+    for side, vectors, rows in (("query", corpus, x), ("key", Vectors(x), images)):
+        frozen = method.key if side == "query" else method.query
+        before = frozen.encoder.weight.grad
+        loss_of(method, side, vectors, rows).backward()
+        assert frozen.encoder.weight.grad is before
+    for side, head in zip((method.query, method.key), heads, strict=True):
+        torch.testing.assert_close(side.head.weight.grad, head.grad, atol=1e-12, rtol=1e-10)
+
+
+@pytest.mark.parametrize("side", ["query", "key"])
+def test_the_side_that_answers_has_no_gradient(side: str) -> None:
+    method, images = small(torch.randn(9, 3, dtype=F64))
+    loss_of(method, side, images, torch.randn(4, 3, dtype=F64)).backward()
+    learner, frozen = (method.query, method.key) if side == "query" else (method.key, method.query)
+    assert all(parameter.grad.any() for parameter in learner.parameters())
+    assert all(parameter.grad is None for parameter in frozen.parameters())
+    assert not method.bank.rows().requires_grad
+
+
 def test_more_images_never_make_it_easier() -> None:
     """(v) The loss with all keys is at least that with any of them that hold the positive."""
     q, k = torch.randn(3, 4, dtype=F64), torch.randn(40, 4, dtype=F64)

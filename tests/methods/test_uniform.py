@@ -31,7 +31,7 @@ from lookalike.methods.simsiam import SimSiam
 from lookalike.methods.supcon import SupCon
 from lookalike.methods.swav import SwAV
 from lookalike.methods.vicreg import VICReg
-from lookalike.modules import Bank, Clusters, InstanceClasses, NormedPrototypes, Prototypes
+from lookalike.modules import Bank, Clusters, InstanceClasses, NormedPrototypes, Prototypes, Queue
 from methods.fixtures import QUERY, batch, identity, queue_of
 
 ROWS, KEYS = 5, 7
@@ -92,6 +92,20 @@ def test_it_is_the_loss_of_images_that_look_alike(method: Method, expected: floa
     assert step.loss is not None
     assert method.uniform(ROWS) == pytest.approx(expected, rel=1e-12)
     assert step.loss.item() == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("method", "expected"),
+    [
+        (MoCo(Alike(), identity(), Queue(65536, 2)), 11.0904),
+        (MoCo(Alike(), identity(), Queue(4096, 2)), 8.3180),
+        (SimCLR(Alike(), identity()), 6.9305),
+        (QKIteration(Alike(), identity(), Bank(1_000_000, 2, derived=True)), 13.8155),
+    ],
+)
+def test_of_published_sizes(method: Method, expected: float) -> None:
+    """Of 512 images, or as many keys as there are."""
+    assert method.uniform(512) == pytest.approx(expected, abs=5e-5)
 
 
 @pytest.mark.parametrize(
