@@ -15,6 +15,7 @@ from lookalike.api.selftest import (
     against_single,
     checks,
     error,
+    gradients,
     on_two_processes,
     resumed,
     tried,
@@ -39,6 +40,9 @@ def test_each_method_is_what_its_loop_says_in_fp64(name) -> None:
     mine = method(batch(method, 12)).loss
     theirs = {**LOOPS, **OWN}[name](exact, batch(exact, 12).views)
     assert error(mine, theirs) < 1e-13
+    for loss in (mine, theirs):
+        loss.backward()
+    assert error(gradients(method), gradients(exact)) < 1e-11
 
 
 @pytest.mark.parametrize("name", METHODS)
