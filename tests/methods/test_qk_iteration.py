@@ -130,7 +130,9 @@ def test_both_steps_with_live_heads_have_the_gradient_of_the_symmetric_loss() ->
             parameter.copy_(torch.randn(parameter.shape, dtype=F64))
     heads = [side.head.weight.detach().clone().requires_grad_() for side in (method.query, method.key)]
     backbones = [side.encoder.weight.detach() for side in (method.query, method.key)]
-    q, k = (nn.functional.normalize(y @ f.T @ h.T, dim=1) for y, f, h in zip((x, images), backbones, heads, strict=True))
+    q, k = (
+        nn.functional.normalize(y @ f.T @ h.T, dim=1) for y, f, h in zip((x, images), backbones, heads, strict=True)
+    )
     logits, own = q @ k.T / 0.1, torch.arange(6)
     (nn.functional.cross_entropy(logits, own) + nn.functional.cross_entropy(logits.T, own)).backward()
     for side, vectors, rows in (("query", corpus, x), ("key", Vectors(x), images)):
