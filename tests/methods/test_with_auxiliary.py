@@ -82,15 +82,16 @@ def demand_equal(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) ->
         assert torch.equal(found[name], value), name
 
 
-def test_equal_logits_give_the_log_of_four_for_each_view() -> None:
-    task = Rotation(DIM)
+@pytest.mark.parametrize(("views", "whole", "share"), [(2, 2 * 1.386294, 0.277259), (1, 1.386294, 0.138629)])
+def test_equal_logits_give_the_log_of_four_for_each_view(views: int, whole: float, share: float) -> None:
+    task = Rotation(DIM, views=views)
     nn.init.zeros_(task.head[-1].weight)
     nn.init.zeros_(task.head[-1].bias)
     method = around("simclr", task)
     step, alone = method(images(method)), base("simclr")(images(method))
-    assert step.metrics["task_loss"].item() == pytest.approx(2 * 1.386294, abs=1e-6)
-    assert (step.loss - alone.loss).item() == pytest.approx(0.277259, abs=1e-6)
-    assert method.uniform(ROWS) == pytest.approx(base("simclr").uniform(ROWS) + 0.277259, abs=1e-6)
+    assert step.metrics["task_loss"].item() == pytest.approx(whole, abs=1e-6)
+    assert (step.loss - alone.loss).item() == pytest.approx(share, abs=1e-6)
+    assert method.uniform(ROWS) == pytest.approx(base("simclr").uniform(ROWS) + share, abs=1e-6)
 
 
 def test_the_rotation_loss_is_that_of_a_loop() -> None:
