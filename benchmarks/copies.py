@@ -125,7 +125,15 @@ def entry(place: Path, run: Path) -> dict[str, Any]:
     print(run.name, json.dumps(found["scores"]["trained"][RAW]), flush=True)
     passes = {"epochs": recipe.epochs, "rounds": getattr(recipe.method, "rounds", None), "passes": passed(recipe)}
     made = {"seconds": json.loads((run / "seconds.json").read_text()), "revision": manifest["git"]}
-    return {"run": run.name, "seed": recipe.seed, **passes, **made, **found}
+    return {"run": run.name, "seed": recipe.seed, **passes, **made, **found, "edits": in_lines(found["edits"])}
+
+
+def in_lines(edits: Sequence[Any]) -> dict[str, str]:
+    """uAP in percent by family of edits, strength after strength, and of how many copies: a line for each family."""
+    lines: dict[str, list[str]] = {}
+    for family, strength, pairs, uap in edits:
+        lines.setdefault(family, []).append(f"{strength or 'all'}: {100 * uap:.1f} of {pairs}")
+    return {family: ", ".join(line) for family, line in lines.items()}
 
 
 def passed(recipe: Any) -> float:

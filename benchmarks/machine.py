@@ -76,6 +76,9 @@ def revision() -> str:
 
 
 def relative(part: str) -> str:
-    """A path of the command line without the machine's folders."""
-    root = str(pathlib.Path(__file__).resolve().parents[1])
-    return os.path.relpath(part, root) if os.path.isabs(part) else part
+    """A path of the command line without the machine's folders; outside the repository its last name alone."""
+    root = pathlib.Path(__file__).resolve().parents[1]
+    path = pathlib.Path(part)
+    if not path.is_absolute():
+        return part
+    return str(path.relative_to(root)) if path.is_relative_to(root) else path.name
