@@ -101,7 +101,7 @@ def once(method: str, rate: float, seed: int, out: Path) -> dict:
 def scores(folder: Path, data: Path, references: bool) -> dict:
     """The scores of a run on labelled images, by the verb: k-NN; with references the linear probe too.
 
-    Of two networks the first by name counts, as for `RunFolder.shown`: QK Iteration's key network, which sees images whole.
+    Of two networks the first by name counts, as for `RunFolder.shown`: the key network of QK Iteration.
     """
     words = ["--protocol", "knn,linear"] if references else ["--no-references"]
     role = RunFolder(folder).roles()[:1] or ["encoder"]
