@@ -1,4 +1,4 @@
-"""Sinkhorn's codes: closed forms, a slow loop in fp64, balance, invariances, extremes, several processes."""
+"""Sinkhorn's codes: closed forms, a slow loop, the authors' numbers, balance, invariances, extremes, processes."""
 
 import math
 
@@ -7,6 +7,7 @@ import torch
 
 from lookalike.functional.collectives import rank, world
 from lookalike.functional.sinkhorn import sinkhorn
+from methods.fixtures import keyed
 
 F64 = torch.float64
 
@@ -54,6 +55,21 @@ def test_codes_by_loops(rows, prototypes, epsilon, iterations):
     codes = sinkhorn(given, epsilon=epsilon, iterations=iterations)
     expected = torch.tensor(slow(given.tolist(), epsilon, iterations), dtype=F64)
     torch.testing.assert_close(codes, expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("epsilon", "iterations", "weighed", "first", "last"),
+    [
+        (0.05, 3, 491.01151913381693, 0.010402123907844394, 3.9016428921878755e-06),
+        (0.03, 10, 491.56748042564817, 0.0007180828753696917, 5.85819907040554e-10),
+    ],
+)
+def test_the_numbers_of_the_official_code(epsilon, iterations, weighed, first, last):
+    """facebookresearch/swav at 06b1b7c, main_swav.py: distributed_sinkhorn in fp64, on the rows of `keyed`."""
+    codes = sinkhorn(keyed("queue", 9) @ keyed("bank", 12).T, epsilon=epsilon, iterations=iterations)
+    places = torch.arange(1.0, 109.0, dtype=F64).view(9, 12)
+    assert (codes * places).sum().item() == pytest.approx(weighed, rel=1e-12)
+    assert [codes[0, 0].item(), codes[-1, -1].item()] == pytest.approx([first, last], rel=1e-10)
 
 
 def test_identical_rows_and_a_single_one_get_the_uniform_code():

@@ -1,4 +1,4 @@
-"""SCE: closed forms, its reductions to MoCo and ReSSL, order of its moves, symmetric and multi-crop forms."""
+"""SCE: closed forms, the authors' numbers, its reductions to MoCo and ReSSL, order of its moves, many crops."""
 
 import math
 
@@ -9,7 +9,7 @@ from torch import nn
 from lookalike.functional.schedules import Constant
 from lookalike.methods.moco import MoCo
 from lookalike.methods.sce import SCE
-from methods.fixtures import KEY, MEMORY, QUERY, batch, identity, progress, queue_of
+from methods.fixtures import KEY, MEMORY, QUERY, batch, identity, keyed, progress, queue_of
 
 SETTINGS = {"temperature": 0.5, "momentum_temperature": 0.25}
 
@@ -50,6 +50,32 @@ def test_loss_by_loops(mask: str, coefficient: float) -> None:
     memory = nn.functional.normalize(torch.randn(9, 4, dtype=torch.float64), dim=1)
     found = sce(memory, coefficient=coefficient, mask_positive=mask)(batch({"strong": q, "weak": k})).loss.item()
     assert found == pytest.approx(oracle(q, k, memory, coefficient, mask == "official"), abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("mask", "coefficient", "t", "t_m", "loss", "slope"),
+    [
+        ("official", 0.5, 0.1, 0.05, 8.79159730223903, 3.6701586121785086),
+        ("official", 0.5, 0.2, 0.25, 5.1941905622370665, 1.3803556377544617),
+        ("official", 0.2, 0.1, 0.5, 8.221408412543456, 2.225287458735423),
+        ("paper", 0.5, 0.1, 0.05, 8.791597289091632, 3.670158588013154),
+        ("paper", 0.5, 0.2, 0.25, 5.194250050793886, 1.3774706166612785),
+        ("paper", 0.2, 0.1, 0.5, 8.221125280787048, 2.1977704343120044),
+    ],
+)
+def test_the_numbers_of_the_official_code(mask, coefficient, t, t_m, loss, slope) -> None:
+    """On the rows of `keyed` in fp64, where lambda 0.2 is rounded to fp32; the slope is the norm of the gradient by q.
+
+    official: CEA-LIST/SCE at 07cbe63, SCEModel.compute_loss. paper: juliendenize/eztorch at d835471, compute_sce_loss
+    with the positive masked, one row at a time: the other keys of a batch would be candidates too.
+    """
+    q, settings = keyed("q", 7).requires_grad_(), {"temperature": t, "momentum_temperature": t_m}
+    method = sce(keyed("queue", 35), coefficient=coefficient, mask_positive=mask, **settings)
+    found = method(batch({"strong": q, "weak": keyed("k", 7)})).loss
+    found.backward()
+    exact = 1e-12 if coefficient == 0.5 else 1e-8
+    assert found.item() == pytest.approx(loss, rel=exact)
+    assert q.grad.norm().item() == pytest.approx(slope, rel=exact)
 
 
 @pytest.mark.parametrize("mask", ["paper", "official"])

@@ -1,4 +1,4 @@
-"""SimCLR: closed forms, invariances, and the loop oracle."""
+"""SimCLR: closed forms, invariances, the loop oracle, and the official loss."""
 
 import math
 
@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from lookalike.methods.simclr import SimCLR
-from methods.fixtures import batch, identity
+from methods.fixtures import batch, identity, waves
 
 
 def loss(z1, z2, **settings) -> torch.Tensor:
@@ -54,6 +54,42 @@ def test_loop_oracle_and_invariances() -> None:
     assert loss(z2, z1, temperature=0.2).item() == pytest.approx(found, abs=1e-12)
     assert loss(z1[order], z2[order], temperature=0.2).item() == pytest.approx(found, abs=1e-12)
     assert loss(3 * z1, 0.1 * z2, temperature=0.2).item() == pytest.approx(found, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("temperature", "value", "norms", "firsts"),
+    [
+        (
+            0.1,
+            2.6400193695125793,
+            [1.9299986159358586, 1.244276329347458],
+            [-0.22284384188640707, 0.014039858982487663],
+        ),
+        (
+            0.5,
+            3.402089477963488,
+            [0.4693759685597167, 0.27886069324001556],
+            [-0.05723986709789802, 0.00616090726608963],
+        ),
+        (
+            1.0,
+            4.040262408880746,
+            [0.23166209854947392, 0.1600955499280654],
+            [-0.025364120135409354, 0.007019178146569063],
+        ),
+    ],
+)
+def test_loss_and_gradients_are_those_of_the_official_code(temperature, value, norms, firsts) -> None:
+    """google-research/simclr (383d414), tf2/objective.py, add_contrastive_loss with one_hot in fp64; waves of 8 x 5.
+
+    objective.py, of TensorFlow 1, gives the same gradients, and in fp32 the same losses.
+    """
+    z1, z2 = waves()
+    found = loss(z1, z2, temperature=temperature, reduction="tf_sum")
+    found.backward()
+    assert found.item() == pytest.approx(value, rel=1e-12)
+    assert [z1.grad.norm().item(), z2.grad.norm().item()] == pytest.approx(norms, rel=1e-10)
+    assert [z1.grad[0, 0].item(), z2.grad[0, 0].item()] == pytest.approx(firsts, rel=1e-9)
 
 
 def test_gradient_flows_through_both_views() -> None:
