@@ -126,6 +126,7 @@ def test_a_name_that_does_not_exist(photos, words, nearest):
         (("--labels", "folders"), "labels missing: 64 of 64 images lie in no class folder"),
         (("--labels", "none.csv"), "none.csv cannot be opened (No such file or directory)"),
         (("views.size=5000",), "views.size = 5000 is not possible: give 4096 or less"),
+        (("views.size=[16,24]", "--with", "rotation"), "views.size = [16, 24] is not possible: give a whole number"),
     ],
 )
 def test_a_value_that_cannot_be(photos, words, remedy):
@@ -136,6 +137,12 @@ def test_labels_for_only_some_images(photos, tmp_path):
     (tmp_path / "some.csv").write_text("name,label\n000.png,cat\n001.png,dog\n")
     text = mistake("pretrain", photos, *TINY, "--labels", "some.csv")
     assert "labels missing: 62 of 64 images are not in some.csv, the first is 002.png" in text
+
+
+def test_labels_of_one_class(tmp_path):
+    write_images(tmp_path / "all" / "cat", 40)
+    text = mistake("pretrain", "all", "--recipe", "supcon_small_smoke", "--labels", "folders")
+    assert text == "all 40 images have the label cat: at least two classes are needed"
 
 
 def test_a_run_folder_that_exists(photos, finished):

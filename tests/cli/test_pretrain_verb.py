@@ -75,6 +75,17 @@ def test_a_dry_run_shows_the_recipe_memory_and_hours_and_leaves_nothing(photos, 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_dry_run_says_what_becomes_of_numbers_that_cannot_be_had(photos, tmp_path):
+    words = ("--recipe", "mochi_small_smoke", "method.queue=300", "method.hardest=400", "optimizer.warmup=2")
+    said = lookalike("pretrain", photos, *words, "--dry-run")
+    assert said.code == 0, said.err
+    assert "# the queue of 300 is capped at 32: more would hold keys of over half of the 64 images" in said.out
+    assert "# method.hardest is 400, and the queue has 32 rows: all of them are the hardest" in said.out
+    assert "# a warm-up of 2 epochs is too long for 2: shortened to 0.2" in said.out
+    unlabeled = lookalike("pretrain", photos, "--recipe", "supcon_small_smoke", "--dry-run")
+    assert "# supcon: without --labels every image is a class of its own" in unlabeled.out
+
+
 def test_without_a_recipe_the_rule_says_what_it_chose(photos, tmp_path):
     said = lookalike("pretrain", photos, "--method", "byol", "--dry-run", "runtime.precision=fp32", "runtime.threads=1")
     assert said.code == 0, said.err

@@ -118,6 +118,15 @@ def test_a_batch_larger_than_the_data_set(name):
         ("instance_classifier_small", [], "hardest", 64, "there are 63 other images: all of them share the smoothing"),
         ("pic_small", ["method.shift=8"], "window", 65, "there are 64 images: every window is all of them"),
         ("pic_small", SAMPLED, "recent", 65, "there are 64 images: all that were visited take part"),
+        ("interclr_small", [], "sampler.pool", 65, "there are 64 images: the pool is all of them"),
+        ("interclr_small", [], "sampler.count", 7, "the pool has 6 images: all of other clusters are drawn"),
+        (
+            "interclr_small",
+            ["method.sampler.rule=hard"],
+            "sampler.count",
+            65,
+            "the pool has 64 images: all of other clusters are drawn",
+        ),
         (
             "swav_small",
             ["method.queue=20", "accumulate=2"],

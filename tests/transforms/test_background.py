@@ -84,5 +84,8 @@ def test_what_cannot_be_is_refused() -> None:
     views = views_of(1.0, lambda sample, image: torch.ones(3, 3, dtype=torch.bool))
     with pytest.raises(ValueError, match="give a mask of the image's own size"):
         views.render([spot()], views.draw(torch.tensor([0]), seed=0, epoch=(0, 0)))
+    lost = views_of(1.0, lambda sample, image: salient(sample, image) if sample == 3 else None)
+    with pytest.raises(ValueError, match=r"^sample 7 has no mask: give one for every image, or "):
+        lost.render([spot(), spot()], lost.draw(torch.tensor([3, 7]), seed=0, epoch=(0, 0)))
     with pytest.raises(ValueError, match="must begin with its geometry"):
         Views({"view": (RandomResizedCrop(8), RemoveBackground())})

@@ -116,13 +116,14 @@ def settle(job: Job, device: torch.device, line: Line) -> Recipe:
     return with_values(recipe, {"runtime": chosen})
 
 
-def demand_possible(job: Job, device: torch.device) -> None:
-    """Raises what `assemble` would, before anything is said or timed, on an encoder that nobody else uses."""
+def demand_possible(job: Job, device: torch.device, say: Callable[[str], None] = lambda note: None) -> None:
+    """Raises what `assemble` would, before anything is timed, on an encoder that nobody else uses; says its notes."""
     recipe = job.recipe
     encoder = build_encoder(recipe.backbone, channels=recipe.data.channels, size=view_size(recipe), seed=recipe.seed)
-    method = build_method(recipe, encoder, len(job.source), lambda note: None, place_of_banks(job, device))
+    method = build_method(recipe, encoder, len(job.source), say, place_of_banks(job, device))
     timeline(method.plan(recipe.epochs), size=len(job.source), batch=recipe.batch)
-    build_optimization(recipe, lambda note: None)
+    tell_of(method, job, recipe, say)
+    build_optimization(recipe, say)
     if job.label_spec:
         labels(job.source, job.label_spec)
 
@@ -171,13 +172,18 @@ def made(job: Job, recipe: Recipe, device: torch.device, line: Line, init: str |
     method = build_method(recipe, encoder, len(job.source), line.say, place_of_banks(job, device))
     if init is not None and pair:
         start_pair(method, init)
+    tell_of(method, job, recipe, line.say)
+    return method
+
+
+def tell_of(method: Method, job: Job, recipe: Recipe, say: Callable[[str], None]) -> None:
+    """What is to be known of a method and of what is around it."""
     cast = METHODS[method_name(recipe)]
     own = [note for part in method.modules() if isinstance(part, cast) for note in part.notes(recipe.epochs) or ()]
     for note in filter(None, (cast.reconstruction, "" if job.label_spec else cast.facts.unlabeled, *own)):
-        line.say(f"{method_name(recipe)}: {note}")
+        say(f"{method_name(recipe)}: {note}")
     for note in notes(recipe, method):
-        line.say(note)
-    return method
+        say(note)
 
 
 def place_of_banks(job: Job, device: torch.device) -> Path | None:

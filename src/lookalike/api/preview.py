@@ -22,7 +22,10 @@ MEGABYTE = 2**20
 
 @dataclass(frozen=True)
 class Preview:
-    """What a run would be: its resolved recipe, the rule's reasons, peak memory, images per second, hours."""
+    """What a run would be: its resolved recipe, what it would say, peak memory, images per second, hours.
+
+    reasons: the rule's, and what becomes of numbers of the recipe that cannot be had.
+    """
 
     recipe: str
     reasons: tuple[str, ...]
@@ -45,15 +48,17 @@ def dry_run(
     settled, source, notes = chosen(data, method, recipe, overrides)
     asked, device = Countdown(steps), pick(settled.runtime.device)
     job = Job(folder=None, recipe=settled, source=source, init=init, label_spec=label_spec)
-    whole = rehearse(job, device, asked)
+    whole = rehearse(job, device, asked, notes.append)
     speed = whole.batch / asked.seconds()
     hours = whole.epochs * len(source) / speed / 3600
     return Preview(dump(whole), tuple(notes), _most_memory(device) / MEGABYTE, speed, hours)
 
 
-def rehearse(job: Job, device: torch.device, stop: Callable[[], bool]) -> Recipe:
+def rehearse(
+    job: Job, device: torch.device, stop: Callable[[], bool], say: Callable[[str], None] = lambda note: None
+) -> Recipe:
     """Trains a job without a folder until `stop`, and returns its settled recipe."""
-    demand_possible(job, device)
+    demand_possible(job, device, say)
     with Line(quiet=True) as line:
         whole = settle(job, device, line)
         with suppress(Stopped):

@@ -6,7 +6,8 @@ Where a method goes on with less than was asked for, a run says so: what is aske
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from lookalike.recipes.parts import LastLayer
+from lookalike.functional.other_clusters import Sampler
+from lookalike.recipes.parts import LastLayer, Sampling, arguments
 
 
 class There(NamedTuple):
@@ -56,6 +57,8 @@ def fallbacks(kind: str, given: Mapping[str, Any], there: There) -> list[str]:
     """A sentence for each number in the section `method` that cannot be had, or that a single batch exceeds."""
     said = list[str]()
     for key, value in given.items():
+        if isinstance(value, Sampling):
+            said += _drawn(f"method.{key}", Sampler(**arguments(value)), there.images)
         name, count = ("prototypes.count", value.count) if isinstance(value, LastLayer) else (key, value)
         if not isinstance(count, int):
             continue
@@ -64,4 +67,14 @@ def fallbacks(kind: str, given: Mapping[str, Any], there: There) -> list[str]:
             said.append(f"method.{name} is {count}, and {limit.words.format(limit.most(there))}: {limit.instead}")
         if key in KEPT and 0 < count < there.batch:
             said.append(f"method.{name} is {count}, and a batch has {there.batch} images: the last {count} are kept")
+    return said
+
+
+def _drawn(name: str, sampler: Sampler, images: int) -> list[str]:
+    """Of a pool larger than the data set, and of more negatives than their pool has."""
+    said, (_, pool) = list[str](), sampler.sizes(images)
+    if sampler.pooled and sampler.pool is not None and sampler.pool > pool:
+        said.append(f"{name}.pool is {sampler.pool}, and there are {images} images: the pool is all of them")
+    if sampler.count is not None and sampler.count > pool:
+        said.append(f"{name}.count is {sampler.count}, and the pool has {pool} images: all of other clusters are drawn")
     return said

@@ -10,7 +10,8 @@ from jaxtyping import Bool, UInt8
 from torch import Tensor
 
 Mask = Bool[Tensor, "H W"]
-Masks: TypeAlias = Callable[[int, Tensor], Tensor]  # (sample, image (C, H, W)) -> its foreground (H, W), bool
+# (sample, image (C, H, W)) -> its foreground (H, W), bool
+Masks: TypeAlias = Callable[[int, Tensor], Tensor | None]
 WINDOW = 5  # pixels over which colors are averaged
 
 

@@ -136,10 +136,18 @@ class Views:
         """The images as the first crop sees them."""
         for preparation, values in zip(before, drawn, strict=False):
             images = [
-                preparation.prepare(image, self.masks(sample, image)) if applies else image
+                preparation.prepare(image, self._mask(sample, image)) if applies else image
                 for image, sample, applies in zip(images, index, values["applies"].tolist(), strict=True)
             ]
         return images
+
+    def _mask(self, sample: int, image: Tensor) -> Tensor:
+        mask = self.masks(sample, image)
+        if mask is None:
+            raise ValueError(
+                f"sample {sample} has no mask: give one for every image, or lookalike.transforms.salient's"
+            )
+        return mask
 
 
 class _Parts(NamedTuple):
