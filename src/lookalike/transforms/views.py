@@ -142,11 +142,10 @@ class Views:
         return images
 
     def _mask(self, sample: int, image: Tensor) -> Tensor:
+        """Raises ValueError where `masks` gives none."""
         mask = self.masks(sample, image)
         if mask is None:
-            raise ValueError(
-                f"sample {sample} has no mask: give one for every image, or lookalike.transforms.salient's"
-            )
+            raise ValueError(f"sample {sample} has no mask: give one for every image, or that of transforms.salient")
         return mask
 
 
