@@ -96,6 +96,20 @@ def test_a_queue_shorter_than_a_batch(name):
     assert math.isfinite(loss(method))
 
 
+@pytest.mark.parametrize(
+    ("name", "several"),
+    [("moco", ["method.symmetric=true"]), ("sce", ["method.keys=[weak,strong]", "method.queries=[weak,strong]"])],
+)
+def test_a_queue_shorter_than_the_keys_of_a_batch(name, several):
+    told = "the queue has {} rows, and a batch 32 keys: the last {} are kept"
+    for rows, images in ((20, IMAGES), (16, BATCH)):  # as asked for, and capped at a batch
+        method, notes = built(f"{name}_small_smoke", *several, "method.queue=20", images=images)
+        assert told.format(rows, rows) in notes
+        assert math.isfinite(loss(method))
+    _, notes = built(f"{name}_small_smoke", *several, "method.queue=32")
+    assert not [note for note in notes if "are kept" in note]
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_one_image_at_a_time(name):
     with pytest.raises(RecipeError, match=r"^a batch of 4 in 4 parts is one image at a time.* lower accumulate to 2 "):

@@ -67,6 +67,10 @@ def fallbacks(kind: str, given: Mapping[str, Any], there: There) -> list[str]:
             said.append(f"method.{name} is {count}, and {limit.words.format(limit.most(there))}: {limit.instead}")
         if key in KEPT and 0 < count < there.batch:
             said.append(f"method.{name} is {count}, and a batch has {there.batch} images: the last {count} are kept")
+    keys = 2 if given.get("symmetric") else len(given.get("keys", ()))  # of an image, where several join the queue
+    if there.batch <= there.queue < keys * there.batch:
+        rows = f"the queue has {there.queue} rows, and a batch {keys * there.batch} keys"
+        said.append(f"{rows}: the last {there.queue} are kept")
     return said
 
 
