@@ -300,7 +300,7 @@ def test_queries_without_any_original_are_fine_and_a_ground_truth_without_pairs_
 def test_a_ground_truth_that_names_an_unknown_file(own_run, own_benchmark):
     (own_benchmark / "query" / "Q2.png").unlink()
     text = mistake("evaluate", own_run, "--data", own_benchmark, "--protocol", "copy")
-    assert "names the query 'Q2', and there is no such image (1 are missing): add them" in text
+    assert "names the query 'Q2', and there is no such image (missing: 1): add it, or take its lines out" in text
 
 
 def test_no_background_and_a_small_one(own_run, own_benchmark):

@@ -80,8 +80,8 @@ def test_edits_of_each_query(tmp_path):
     [
         ("", r"ground_truth.csv names no query with its reference"),
         ("query_id,reference_id\nQ0,\n", r"ground_truth.csv names no query with its reference"),
-        ("Q0,R0\nQ7,R0\nQ8,R0\n", r"names the query 'Q7', and there is no such image \(2 are missing\)"),
-        ("Q0,R5\n", r"names the reference 'R5', and there is no such image \(1 are missing\)"),
+        ("Q0,R0\nQ7,R0\nQ8,R0\n", r"names the query 'Q7', and there is no such image \(missing: 2\)"),
+        ("Q0,R5\nQ1,R5\n", r"names the reference 'R5', and there is no such image \(missing: 1\)"),
         ("Q9,\nQ0,R0\n", r"names the query 'Q9', and there is no such image"),
         ("Q0,R0\nQ0,R0\n", r"repeats 1 of its 2 pairs: name each once"),
         ("Q0;R0\n", r"line 1 of .+ground_truth.csv is 'Q0;R0': write query_id,reference_id"),
@@ -102,10 +102,28 @@ def test_a_ground_truth_that_is_no_text(tmp_path):
 
 
 @pytest.mark.parametrize(("lost", "what"), [("query", "queries"), ("reference", "references")])
-def test_a_folder_without_the_layout(tmp_path, lost, what):
+def test_a_folder_that_has_lost_a_part(tmp_path, lost, what):
     root = write(tmp_path, {name: images for name, images in PARTS.items() if name != lost}, "Q0,R0\n")
+    assert holds_copies(root)
+    with pytest.raises(ValueError, match=f"holds a benchmark of copies that lacks the {what} "):
+        copy_folder(root)
+    (root / "ground_truth.csv").unlink()
     assert not holds_copies(root)
-    with pytest.raises(ValueError, match=f"holds no benchmark of copies, it lacks the {what} "):
+    with pytest.raises(ValueError, match=f"holds no benchmark of copies, it lacks the {what} .* and the ground truth "):
+        copy_folder(root)
+
+
+def test_a_place_that_is_no_folder(tmp_path):
+    (tmp_path / "file").touch()
+    for name, fault in (("nowhere", "does not exist"), ("file", "is a file")):
+        with pytest.raises(ValueError, match=f"{name} {fault}: give a folder with query/"):
+            copy_folder(tmp_path / name)
+
+
+def test_edits_that_are_no_text(tmp_path):
+    root = write(tmp_path, PARTS, "Q0,R0\n")
+    (root / "edits.jsonl").write_bytes(b"\xff\xfe")
+    with pytest.raises(ValueError, match=r"edits.jsonl cannot be read as text .*: build the benchmark again"):
         copy_folder(root)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from lookalike.data import CopyFolder, descriptors
+from lookalike.data import CopyFolder, demand_entry, descriptors
 from lookalike.data.images import Files
 
 FOLDER = CopyFolder(
@@ -40,24 +40,41 @@ def test_rows_stand_in_the_order_of_the_images(tmp_path):
     assert found.reference.tolist() == ROWS["reference"][[1, 0, 2]].tolist()
 
 
+WRONG = [
+    ({"query": np.zeros((3, 257))}, "holds descriptors of 257 dimensions, and the challenge takes 256 at the most"),
+    ({"query_ids": None, "reference": None}, "is no entry of the challenge, it lacks query_ids, reference: write"),
+    ({"query_ids": np.array([b"Q0", b"Q1"])}, r"holds query of shape \(3, 4\) and 2 ids: write a row for each id"),
+    ({"query_ids": np.float32(3)}, r"holds query of shape \(3, 4\) and ids of shape \(\): write a row for each id"),
+    ({"reference": np.zeros(3)}, r"holds reference of shape \(3,\) and 3 ids: write a row for each id"),
+    ({"reference": np.full((3, 4), b"a")}, r"holds reference descriptors of type \|S1: write real numbers"),
+    ({"query": np.zeros((3, 5))}, "holds queries of 5 dimensions and references of 4"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), WRONG)
+@pytest.mark.parametrize("images_are_known", [False, True])
+def test_what_no_entry_may_be_is_said_before_the_images_are_known(tmp_path, changes, message, images_are_known):
+    file = write(tmp_path / "entry.hdf5", **changes)
+    with pytest.raises(ValueError, match=message):
+        descriptors(file, FOLDER) if images_are_known else demand_entry(file)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"query": np.zeros((3, 257))}, "holds descriptors of 257 dimensions, and the challenge takes 256 at the most"),
-        ({"query_ids": None, "reference": None}, "is no entry of the challenge, it lacks query_ids, reference: write"),
-        ({"query_ids": np.array([b"Q0", b"Q1"])}, r"holds query of shape \(3, 4\) and 2 ids"),
-        ({"reference_ids": np.array([b"R0", b"R1", b"R2"])}, "describes 1 reference images not, the first 'R5'"),
+        ({"reference_ids": np.array([b"R0", b"R1", b"R2"])}, "lacks 1 of 3 reference images, the first 'R5'"),
         ({"query": np.full((3, 4), np.inf)}, "holds query descriptors that are not finite"),
-        ({"query": np.zeros((3, 5))}, "holds queries of 5 dimensions and references of 4"),
     ],
 )
-def test_what_no_entry_may_be(tmp_path, changes, message):
+def test_rows_that_no_entry_may_lack_or_hold(tmp_path, changes, message):
+    demand_entry(write(tmp_path / "entry.hdf5", **changes))
     with pytest.raises(ValueError, match=message):
-        descriptors(write(tmp_path / "entry.hdf5", **changes), FOLDER)
+        descriptors(tmp_path / "entry.hdf5", FOLDER)
 
 
 def test_a_file_that_is_no_hdf5(tmp_path):
     (tmp_path / "entry.hdf5").write_text("no")
-    for name in ("entry.hdf5", "none.hdf5"):
-        with pytest.raises(ValueError, match=f"{name} cannot be read as HDF5"):
-            descriptors(tmp_path / name, FOLDER)
+    faults = {"entry.hdf5": "cannot be read as HDF5", "none.hdf5": "does not exist: give", ".": "is a folder: give"}
+    for name, fault in faults.items():
+        with pytest.raises(ValueError, match=fault):
+            demand_entry(tmp_path / name)

@@ -7,7 +7,7 @@ from torch import nn
 
 from lookalike.api.folder import RunFolder
 from lookalike.api.models import named
-from lookalike.data import CopyFolder, Descriptors, descriptors
+from lookalike.data import CopyFolder, Descriptors, demand_entry, descriptors
 from lookalike.evaluation import ColorHistogram, DifferenceHash, PerceptualHash, RawPixels, random_weights
 from lookalike.modules import Descriptor
 from lookalike.recipes import view_size
@@ -68,8 +68,11 @@ def models_of_copies(folder: RunFolder, *, references: bool, others: Sequence[st
     """The run first; what learns nothing, if asked for; then the named weights. Descriptor files are left to `entries`.
 
     Random weights are one network for both sides: two would have nothing in common. Raises ValueError where one
-    cannot be built or takes another number of channels.
+    cannot be built or takes another number of channels, and for a descriptor file that can be no entry.
     """
+    for spec in others:
+        if spec.endswith(ENTRY):  # before a benchmark is built, which may take long
+            demand_entry(spec)
     trained, recipe = of_run("trained", folder), folder.recipe()
     found = [trained]
     if references:

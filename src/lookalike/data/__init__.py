@@ -4,7 +4,7 @@ from lookalike.data.cache import Cached, cached, pixels
 from lookalike.data.clips import Clip, clips
 from lookalike.data.copies import CopyFolder, copy_folder, holds_copies
 from lookalike.data.decode import Unreadable, decode, numbers, size
-from lookalike.data.descriptors import Descriptors, descriptors
+from lookalike.data.descriptors import Descriptors, demand_entry, descriptors
 from lookalike.data.duplicates import duplicates
 from lookalike.data.hub import Rows
 from lookalike.data.images import Files, Folder, Images, Listing, Scalable, Source
@@ -55,6 +55,7 @@ __all__ = [
     "clips",
     "copy_folder",
     "decode",
+    "demand_entry",
     "descriptors",
     "duplicates",
     "holds_copies",

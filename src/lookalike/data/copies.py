@@ -26,6 +26,7 @@ TRUTH = (
     "dev_queries_groundtruth.csv",
     "val_groundtruth_matches.csv",
 )
+LAYOUT = {"queries": QUERIES, "references": REFERENCES, "ground truth": TRUTH}
 EDITS = "edits.jsonl"
 HEADER = ["query_id", "reference_id"]
 
@@ -53,9 +54,8 @@ class CopyFolder:
 
 
 def holds_copies(path: str | os.PathLike[str]) -> bool:
-    """Whether the folder has the layout: queries, references and a ground truth."""
-    root = Path(path)
-    return all(_first(root, names) is not None for names in (QUERIES, REFERENCES, TRUTH))
+    """Whether the folder has the layout, or two of queries, references and ground truth: it then has lost the third."""
+    return len(_lost(Path(path))) <= 1
 
 
 def copy_folder(path: str | os.PathLike[str], *, channels: int = 3) -> CopyFolder:
@@ -66,9 +66,8 @@ def copy_folder(path: str | os.PathLike[str], *, channels: int = 3) -> CopyFolde
     is damaged, is empty, repeats a pair or names an image that is not there.
     """
     root = Path(path)
-    queries = Folder(_part(root, QUERIES, "queries"), channels=channels)
-    references = Folder(_part(root, REFERENCES, "references"), channels=channels)
-    file = _part(root, TRUTH, "ground truth")
+    query_place, reference_place, file = _parts(root)
+    queries, references = Folder(query_place, channels=channels), Folder(reference_place, channels=channels)
     rows = _rows(file)
     named = {query for query, _ in rows}
     asked = _kept(queries, named) if any(not reference for _, reference in rows) else queries
@@ -91,14 +90,26 @@ def _first(root: Path, names: Sequence[str]) -> Path | None:
     return next((root / name for name in names if (root / name).exists()), None)
 
 
-def _part(root: Path, names: Sequence[str], what: str) -> Path:
-    found = _first(root, names)
-    if found is None:
+def _lost(root: Path) -> list[str]:
+    """Which of queries, references and ground truth are not there."""
+    return [what for what, names in LAYOUT.items() if _first(root, names) is None]
+
+
+def _parts(root: Path) -> list[Path]:
+    """Queries, references and ground truth."""
+    place, lost = shown(str(root)), _lost(root)
+    if not root.is_dir():
+        fault = "is a file" if root.exists() else "does not exist"
+        raise ValueError(f"{place} {fault}: give a folder with query/, reference/ and ground_truth.csv")
+    if lost:
+        which = " and ".join(f"the {what} ({' or '.join(LAYOUT[what][:2])})" for what in lost)
+        if len(lost) == 1:
+            raise ValueError(f"{place} holds a benchmark of copies that lacks {which}: restore it, or build it again")
         raise ValueError(
-            f"{shown(str(root))} holds no benchmark of copies, it lacks the {what} ({' or '.join(names[:2])}): give a "
-            "folder with query/, reference/ and ground_truth.csv, or any folder of photos with --protocol copy"
+            f"{place} holds no benchmark of copies, it lacks {which}: give a folder with query/, reference/ and "
+            "ground_truth.csv, or any folder of photos with --protocol copy"
         )
-    return found
+    return [path for names in LAYOUT.values() if (path := _first(root, names)) is not None]
 
 
 def _rows(file: Path) -> list[tuple[str, str]]:
@@ -142,11 +153,11 @@ def _truth(
     rows: Sequence[tuple[str, str]], queries: Mapping[str, int], references: Mapping[str, int], file: Path
 ) -> Int64[Tensor, "G 2"]:
     for column, (what, known) in enumerate((("query", queries), ("reference", references))):
-        lost = [row[column] for row in rows if row[column] and row[column] not in known]
+        lost = list(dict.fromkeys(row[column] for row in rows if row[column] and row[column] not in known))
         if lost:
             raise ValueError(
-                f"{shown(str(file))} names the {what} {lost[0]!r}, and there is no such image ({len(lost):,} are "
-                "missing): add them, or take their lines out"
+                f"{shown(str(file))} names the {what} {lost[0]!r}, and there is no such image (missing: "
+                f"{len(lost):,}): add it, or take its lines out"
             )
     pairs = [(queries[query], references[reference]) for query, reference in rows if reference]
     if not pairs:
@@ -162,7 +173,13 @@ def _edits(file: Path, queries: Mapping[str, int]) -> Edits | None:
     if not file.exists():
         return None
     edits: list[list[tuple[str, int]]] = [[] for _ in queries]
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"{shown(str(file))} cannot be read as text ({error}): build the benchmark again, or remove the file"
+        ) from None
+    for number, line in enumerate(lines, start=1):
         try:
             row = json.loads(line)
             made = list(zip(map(str, row["families"]), map(int, row["strengths"]), strict=True))
