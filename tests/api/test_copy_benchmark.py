@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import re
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 from PIL import Image
 
 from lookalike.api.copy_benchmark import CopySizes, Draft, build_copy_benchmark
+from lookalike.api.frozen import demand_frozen
 from lookalike.data import open_source
 from lookalike.training.progress import Line
 from lookalike.transforms.edits import FAMILIES, HELD_OUT, STRENGTHS
@@ -206,6 +209,42 @@ def test_a_folder_that_is_there_is_used_again_or_refused(photos, built, tmp_path
     (changed / "queries" / "Q00003.jpg").write_bytes(b"")
     with pytest.raises(ValueError, match=r"Q00003\.jpg has changed since it was built"):
         build_copy_benchmark(photos, changed, **SMALL)
+    with pytest.raises(ValueError, match="benchmark holds a benchmark of other photos: give the name of a new folder"):
+        build_copy_benchmark(built / "training", built, **SMALL)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "fault"),
+    [
+        ("references/R000001.jpg", None, "is gone"),
+        ("background/B000001.jpg", b"", "has changed"),
+        ("ground_truth.csv", b"", "has changed"),
+        ("references/more.jpg", b"", "was added"),
+    ],
+)
+def test_what_is_measured_is_what_was_built(built, tmp_path, name, content, fault) -> None:
+    place = Path(shutil.copytree(built, tmp_path / "copies"))
+    (place / "training" / "T000000.jpg").unlink()  # nothing is measured on it
+    (place / "references" / "Thumbs.db").touch()  # nor on what is no image
+    with Line(quiet=True) as line:
+        demand_frozen(place, line)
+        (place / name).unlink() if content is None else (place / name).write_bytes(content)
+        with pytest.raises(ValueError, match=re.escape(f"{place / name} {fault} since it was built: undo that, or")):
+            demand_frozen(place, line)
+
+
+def test_a_manifest_that_is_damaged_is_said_and_none_is_fine(built, tmp_path, capsys) -> None:
+    place = Path(shutil.copytree(built, tmp_path / "copies"))
+    (place / "references" / "R000001.jpg").unlink()
+    for damaged in ("{", "[]", '{"asked": {}, "files": {"a": 1}}'):
+        (place / "manifest.json").write_text(damaged)
+        with Line() as line:
+            demand_frozen(place, line)
+        assert f"{place / 'manifest.json'} is damaged or of other software" in " ".join(capsys.readouterr().err.split())
+    (place / "manifest.json").unlink()
+    with Line() as line:
+        demand_frozen(place, line)
+    assert capsys.readouterr().err == ""
 
 
 def test_sizes_can_be_asked_for(photos, tmp_path) -> None:

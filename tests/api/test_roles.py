@@ -14,10 +14,12 @@ from lookalike.api import evaluate
 from lookalike.api.export import export
 from lookalike.api.folder import RunFolder
 from lookalike.api.sides import models_of_copies
+from lookalike.api.sources import opened
 from lookalike.api.start import start_pair
 from lookalike.functional import random
 from lookalike.modules import Descriptor, backbone, load_weights
 from lookalike.recipes import build_encoder, build_method, load, view_size
+from lookalike.training.progress import Line
 
 ROLES = ["key", "query"]
 TINY = ["epochs=1", "batch=8", "runtime.device=cpu", "views.size=16", "saving.check_space=false"]
@@ -62,8 +64,28 @@ def test_the_log_says_what_is_reconstructed_lowered_and_next(run) -> None:
     assert "qk_iteration: a reconstruction" in log
     assert "20 rounds are more than 1 epochs: lowered to 1" in log
     assert f"exact copies of other images: 1, for instance light{os.sep}2.png of light{os.sep}0.png" in log
+    assert "data.merge_duplicates=true takes equal files for one, if that is not wanted" in " ".join(log.split())
     assert "among 24 training images: trained" in log
     assert f"lookalike evaluate {run.path} --data LABELLED --role query" in log
+
+
+def test_copies_are_merged_where_that_is_asked_for(images: Path, tmp_path: Path, capsys) -> None:
+    merge = "data.merge_duplicates=true"
+    merged = pretrain(
+        images, recipe="qk_iteration_small_smoke", overrides=[*TINY, merge], out=tmp_path / "run", quiet=False
+    )
+    told = (
+        f"exact copies of other images: 1, for instance light{os.sep}2.png of light{os.sep}0.png: merged, each counts"
+    )
+    assert told in " ".join(capsys.readouterr().err.split())
+    log = (merged.path / "log.txt").read_text()
+    assert "23 images, run folder" in log
+    assert "each counts as another image" not in log
+    with Line(quiet=True) as line:
+        source = opened(str(images), merged.recipe.data, line)  # as resume opens it
+        assert source.identity() == merged.folder.manifest()["identity"]
+        with pytest.raises(ValueError, match="merge_duplicates compares files, and these images are none"):
+            opened([torch.zeros(3, 8, 8, dtype=torch.uint8)] * 2, merged.recipe.data, line)
 
 
 @pytest.mark.parametrize("role", ROLES)

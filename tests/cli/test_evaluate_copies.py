@@ -154,6 +154,9 @@ def test_a_run_of_two_roles_describes_queries_with_one_and_references_with_the_o
     expected = copy_detection(rows(encoder, benchmark / "query"), rows(other, benchmark / "reference"), truth)
     assert entry["scores"]["trained"][0]["value"] == expected.uap
     assert len(entry["scores"]["trained"][0]["backbone"].split()) == 2
+    assert f"next: lookalike embed {own_run} FOLDER --role key --out rows.parquet" in said.out
+    write_images(Path("photos"), 2)
+    assert lookalike("embed", own_run, "photos", "--role", "key", "--out", "rows.parquet").code == 0
 
 
 def test_roles_of_a_run():
@@ -337,6 +340,37 @@ def test_photos_become_a_benchmark_once(own_run, tmp_path):
     # the folder may be given itself, and then nothing is built
     report = evaluate(own_run, tmp_path / "copies", protocols="copy", references=False)
     assert [score.value for score in report.scores["trained"]] == [score["value"] for score in one["scores"]["trained"]]
+
+
+def test_a_descriptor_file_that_is_not_there_is_told_before_anything_is_built(own_run, photos):
+    words = ("evaluate", own_run, "--data", photos, "--protocol", "copy", "--out", "copies")
+    assert mistake(*words, "--reference", "none.hdf5") == "none.hdf5 does not exist: give a descriptor file"
+    assert not Path("copies").exists()
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A benchmark that was built of photos. Not to be changed."""
+    root = tmp_path_factory.mktemp("built")
+    return build_copy_benchmark(write_images(root / "photos", 24), root / "copies", side=32)
+
+
+@pytest.mark.parametrize("protocol", ["copy", "disc21"])
+def test_a_benchmark_that_has_changed_is_not_measured(own_run, built, tmp_path, protocol):
+    place = Path(shutil.copytree(built, tmp_path / "copies"))
+    (place / "references" / "R000001.jpg").unlink()
+    text = mistake("evaluate", own_run, "--data", place, "--protocol", protocol)
+    assert text.startswith(f"{place / 'references' / 'R000001.jpg'} is gone since it was built: undo that, or remove")
+
+
+@pytest.mark.parametrize(("lost", "what"), [("references", "the references"), ("ground_truth.csv", "the ground truth")])
+def test_a_benchmark_that_has_lost_a_part_is_not_taken_for_photos(own_run, built, tmp_path, lost, what):
+    place = Path(shutil.copytree(built, tmp_path / "copies"))
+    (place / "manifest.json").unlink()
+    shutil.rmtree(place / lost) if (place / lost).is_dir() else (place / lost).unlink()
+    text = mistake("evaluate", own_run, "--data", place, "--protocol", "copy")
+    assert text.startswith(f"{place} holds a benchmark of copies that lacks {what} (")
+    assert not (own_run / "copy-benchmark").exists()
 
 
 def test_a_run_that_was_trained_on_the_photos_is_told_and_noted(own_run, benchmark, tmp_path):

@@ -64,8 +64,9 @@ def test_images_that_are_too_few_to_learn_from_are_said(tmp_path, count, told):
     assert (warning in named) == told
 
 
-def test_what_is_wrong_is_said_before_anything_else(photos):
-    said = lookalike("pretrain", photos, *TINY, "--labels", "folders")
+@pytest.mark.parametrize("words", [("--labels", "folders"), ("--init", "nothing"), ("--init", "none.safetensors")])
+def test_what_is_wrong_is_said_before_anything_else(photos, words):
+    said = lookalike("pretrain", photos, *TINY, *words)
     assert said.out == ""
     assert len(said.err.splitlines()) == 1
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from lookalike.data import Folder, cached, duplicates
+from lookalike.data import Files, Folder, cached, duplicates, merged
 from lookalike.functional import random
 
 
@@ -48,3 +48,24 @@ def test_unreadable_files_are_left_out(in_memory: bool, folder: Path) -> None:
         (folder / name).symlink_to(folder / "nowhere")
     source = Folder(folder)
     assert duplicates(cached(source) if in_memory else source) == [[1, 6, 7], [4, 8]]
+
+
+def test_merged_files_are_the_first_of_each_picture_with_their_labels(folder: Path) -> None:
+    (folder / "notes.txt").touch()
+    source = Folder(folder)
+    source.labels, source.scaled_to = torch.arange(9), 40
+    found = merged(source, duplicates(source))
+    assert found.names == ["0.png", "1.png", "2.png", "3.png", "4.png", "5.png"]
+    assert found.labels.tolist() == [0, 1, 2, 3, 4, 5]
+    assert duplicates(found) == []
+    assert (found.scaled_to, dict(found.ignored)) == (40, {".txt": 1})
+    assert found.identity() == Files(folder, found.names).identity()
+    assert len(source) == 9
+
+
+def test_progress_counts_every_image_once(folder: Path) -> None:
+    (folder / "x.png").write_bytes(b"of a length of its own")
+    heard = list[tuple[int, int]]()
+    duplicates(Folder(folder), on_progress=lambda done, total: heard.append((done, total)))
+    assert heard[-1] == (10, 10)
+    assert heard == sorted(set(heard))

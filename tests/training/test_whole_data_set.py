@@ -54,4 +54,9 @@ def test_images_that_changed_since_the_start_are_refused_by_the_name_of_the_phas
     (tmp_path / "2.png").write_bytes((tmp_path / "2.png").read_bytes() + b"\0")
     with pytest.raises(ValueError, match=r"changed before phase 'key/1': names or sizes of the 4 files"):
         list(whole(source, identity).encode(Means(), "view"))
+    (tmp_path / "1.png").unlink()
+    with pytest.raises(
+        ValueError, match=r"before phase 'key/1': gone are 1 of the 4 files, the first .*1\.png; restore"
+    ):
+        list(whole(source, identity).encode(Means(), "view"))
     assert list(whole(in_memory, identity).encode(Means(), "view"))  # what is in memory has not changed

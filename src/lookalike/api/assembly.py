@@ -10,10 +10,11 @@ import torch
 
 from lookalike.api.folder import RunFolder
 from lookalike.api.probes import HealthProbe, KnnProbe
-from lookalike.api.sources import Others
+from lookalike.api.sources import Others, exact_copies, told_copies
 from lookalike.api.start import holds_pair, start_from, start_pair
 from lookalike.data import (
     Cached,
+    Files,
     Images,
     Skipped,
     Skips,
@@ -21,7 +22,6 @@ from lookalike.data import (
     Unreadable,
     available_memory,
     cached,
-    duplicates,
     labels,
     still_unreadable,
     stored,
@@ -119,8 +119,7 @@ def settle(job: Job, device: torch.device, line: Line) -> Recipe:
 def demand_possible(job: Job, device: torch.device, say: Callable[[str], None] = lambda note: None) -> None:
     """Raises what `assemble` would, before anything is timed, on an encoder that nobody else uses; says its notes."""
     recipe = job.recipe
-    encoder = build_encoder(recipe.backbone, channels=recipe.data.channels, size=view_size(recipe), seed=recipe.seed)
-    method = build_method(recipe, encoder, len(job.source), say, place_of_banks(job, device))
+    method = started(job, recipe, device, say, job.init)
     timeline(method.plan(recipe.epochs), size=len(job.source), batch=recipe.batch)
     tell_of(method, job, recipe, say)
     build_optimization(recipe, say)
@@ -139,7 +138,7 @@ def assemble(job: Job, recipe: Recipe, device: torch.device, line: Line, stop: C
     timeline(method.plan(recipe.epochs), size=len(job.source), batch=recipe.batch)  # raises where they do not fit
     streams = streamed(job, recipe, asked.workers, line, stop)
     if folder and rank() == 0 and any(isinstance(part, Bank | InstanceClasses) for part in method.modules()):
-        tell_duplicates(streams.source, line)
+        tell_duplicates(streams.source, line, files=isinstance(job.source, Files) and not recipe.data.merge_duplicates)
     runtime = Runtime(
         device=device, precision=asked.precision, channels_last=asked.channels_last, compile=asked.compile
     )
@@ -165,13 +164,7 @@ def assemble(job: Job, recipe: Recipe, device: torch.device, line: Line, stop: C
 
 def made(job: Job, recipe: Recipe, device: torch.device, line: Line, init: str | None) -> Method:
     """The method with its first weights, or those of `init`; what is to be known of it is said."""
-    encoder = build_encoder(recipe.backbone, channels=recipe.data.channels, size=view_size(recipe), seed=recipe.seed)
-    pair = init is not None and holds_pair(init)
-    if init is not None and not pair:
-        start_from(encoder, init)  # before momentum encoders and second sides are made as copies of it
-    method = build_method(recipe, encoder, len(job.source), line.say, place_of_banks(job, device))
-    if init is not None and pair:
-        start_pair(method, init)
+    method = started(job, recipe, device, line.say, init)
     tell_of(method, job, recipe, line.say)
     return method
 
@@ -186,19 +179,30 @@ def tell_of(method: Method, job: Job, recipe: Recipe, say: Callable[[str], None]
         say(note)
 
 
+def started(job: Job, recipe: Recipe, device: torch.device, say: Callable[[str], None], init: str | None) -> Method:
+    """The method with its first weights, or those of `init`. Raises ValueError where these cannot be had or fit."""
+    encoder = build_encoder(recipe.backbone, channels=recipe.data.channels, size=view_size(recipe), seed=recipe.seed)
+    pair = init is not None and holds_pair(init)
+    if init is not None and not pair:
+        start_from(encoder, init)  # before momentum encoders and second sides are made as copies of it
+    method = build_method(recipe, encoder, len(job.source), say, place_of_banks(job, device))
+    if init is not None and pair:
+        start_pair(method, init)
+    return method
+
+
 def place_of_banks(job: Job, device: torch.device) -> Path | None:
     """The run folder, where the disk may stand in for memory: an accelerator cannot read from there."""
     return job.folder.path if job.folder and device.type == "cpu" else None
 
 
-def tell_duplicates(source: Source, line: Line) -> None:
+def tell_duplicates(source: Source, line: Line, *, files: bool) -> None:
     """Says how many images are exact copies of others, for a method that tells each image from all others."""
-    found = duplicates(source) if isinstance(source, Images) else []
+    found = exact_copies(source, line) if isinstance(source, Images) else []
     if found:
+        remedy = "data.merge_duplicates=true takes equal files for one" if files else "leave them out of the data"
         line.say(
-            f"exact copies of other images: {sum(len(group) - 1 for group in found):,}, for instance "
-            f"{source.name(found[0][1])} of {source.name(found[0][0])}: each counts as another image than its copy; "
-            "leave them out of the data if that is not wanted"
+            f"{told_copies(source, found)}: each counts as another image than its copy; {remedy}, if that is not wanted"
         )
 
 

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from PIL import Image
 
+from lookalike.api.frozen import MANIFEST, demand_as_built, manifest_of
 from lookalike.api.tiles import picture
 from lookalike.data import Images, open_source
 from lookalike.data.pictures import NEAR, Pictures, pictures
@@ -39,7 +40,7 @@ NAMES = {
     "references": "references/R{:06}.jpg",
 }
 QUERY = "queries/Q{:05}.jpg"
-MANIFEST, TRUTH, EDITS = "manifest.json", "ground_truth.csv", "edits.jsonl"
+TRUTH, EDITS = "ground_truth.csv", "edits.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +111,7 @@ def build_copy_benchmark(
     said, source = line or Line(quiet=True), open_source(photos)
     parts = None if sizes is None else asdict(sizes)
     asked = {"images": source.identity(), "seed": seed, "sizes": parts, "copies": copies, "side": side, "near": near}
-    if _stands(place, asked):
+    if _stands(place, asked, said):
         said.say(f"{place} holds this benchmark already")
         return place
     with said.track("Looking for equal pictures", len(source)) as advance:
@@ -239,21 +240,19 @@ def _record(draft: Draft, query: Query) -> dict[str, Any]:
     }
 
 
-def _stands(place: Path, asked: Mapping[str, Any]) -> bool:
+def _stands(place: Path, asked: Mapping[str, Any], line: Line) -> bool:
     """Whether the folder holds the benchmark asked for. Raises ValueError where it holds anything else."""
     if not place.exists() or (place.is_dir() and not any(place.iterdir())):
         return False
-    try:
-        manifest = json.loads((place / MANIFEST).read_text(encoding="utf-8"))
-        there, files = dict(manifest["asked"]), {name: str(file["sha256"]) for name, file in manifest["files"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise ValueError(f"{place} is there and is no benchmark of copies: give the name of a new folder") from None
-    other = [f"{key} is {there.get(key)!r}, not {value!r}" for key, value in asked.items() if there.get(key) != value]
+    there = manifest_of(place)
+    if there.asked.get("images") != asked["images"]:
+        raise ValueError(f"{place} holds a benchmark of other photos: give the name of a new folder (--out)")
+    other = [
+        f"{key} is {there.asked.get(key)!r}, not {asked[key]!r}" for key in asked if there.asked.get(key) != asked[key]
+    ]
     if other:
-        raise ValueError(f"{place} holds another benchmark ({other[0]}): give the name of a new folder")
-    for name, digest in files.items():
-        if not (place / name).is_file() or hashlib.sha256((place / name).read_bytes()).hexdigest() != digest:
-            raise ValueError(f"{place / name} has changed since it was built: remove {place}, to build it again")
+        raise ValueError(f"{place} holds another benchmark ({other[0]}): give the name of a new folder (--out)")
+    demand_as_built(place, there.files, line)
     return True
 
 

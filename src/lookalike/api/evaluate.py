@@ -12,6 +12,7 @@ from lookalike.api.by_masks import MASKS, ByMasks, by_masks
 from lookalike.api.copies import COPIES, Copies, copies
 from lookalike.api.copy_benchmark import build_copy_benchmark
 from lookalike.api.folder import RunFolder
+from lookalike.api.frozen import demand_frozen
 from lookalike.api.judged import Part
 from lookalike.api.leaks import cautioned, leaks
 from lookalike.api.models import Scored, models
@@ -125,6 +126,8 @@ def _benchmark(
         data = build_copy_benchmark(data, out or folder.path / "copy-benchmark", line=line)
     elif out is not None:
         raise ValueError(f"--out is where a benchmark is built, and {data} is to hold one already: leave it out")
+    else:
+        demand_frozen(Path(data), line)
     benchmark = copy_folder(data, channels=folder.recipe().data.channels)
     runs = {"trained": folder} | {name: RunFolder.at(name) for name in others}
     return benchmark, leaks(runs, photos, benchmark, line)

@@ -1,14 +1,12 @@
 """Whether a run was trained on the photos of a benchmark of copies: it then has seen what it is asked about."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
-from typing import Any
 
-from lookalike.api.copy_benchmark import MANIFEST
 from lookalike.api.folder import RunFolder
+from lookalike.api.frozen import manifest_of
 from lookalike.data import CopyFolder, holds_copies
 from lookalike.data.opening import address
 from lookalike.evaluation import Score
@@ -67,7 +65,6 @@ def _one_in_the_other(one: str | Path | None, other: str | Path) -> bool:
 def _built_of(benchmark: CopyFolder) -> str | None:
     """The identity of the photos, by the manifest of a benchmark that was built here."""
     try:
-        facts: Any = json.loads((Path(benchmark.references.root).parent / MANIFEST).read_text(encoding="utf-8"))
-        return str(facts["asked"]["images"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return str(manifest_of(Path(benchmark.references.root).parent).asked["images"])
+    except (ValueError, KeyError):
         return None

@@ -8,9 +8,9 @@ from typing import Any
 from jaxtyping import UInt8
 from torch import Tensor
 
-from lookalike.data import Images, Scalable, Unreadable, open_source
+from lookalike.data import Files, Images, Scalable, Unreadable, duplicates, merged, open_source
 from lookalike.recipes import Data, asked
-from lookalike.training.progress import SECONDS, Line
+from lookalike.training.progress import SECONDS, Line, steps_of
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Others:
 
 
 def opened(data: Any, settings: Data, line: Line) -> Images:
-    """The images of `data`. Raises ValueError as `data.open_source` does."""
+    """The images of `data`, copies merged if that is asked for. Raises ValueError as `data.open_source` does."""
     source = open_source(
         data,
         channels=settings.channels,
@@ -39,7 +39,31 @@ def opened(data: Any, settings: Data, line: Line) -> Images:
         if not isinstance(source, Scalable):
             raise ValueError("data.scaled_to is for files, and these images are decoded already: leave it out")
         source.scaled_to = settings.scaled_to
-    return source
+    return without_copies(source, line) if settings.merge_duplicates else source
+
+
+def without_copies(source: Images, line: Line) -> Files:
+    """The files that repeat no earlier one byte for byte; says how many do. Raises ValueError for other sources."""
+    if not isinstance(source, Files):
+        raise ValueError("data.merge_duplicates compares files, and these images are none: leave it out")
+    copies = exact_copies(source, line)
+    if copies:
+        line.say(f"{told_copies(source, copies)}: merged, each counts once")
+    return merged(source, copies)
+
+
+def exact_copies(source: Images, line: Line) -> list[list[int]]:
+    """As `data.duplicates`, which reads much where many files are of one length."""
+    with line.track("Looking for exact copies", len(source)) as advance:
+        return duplicates(source, on_progress=steps_of(advance))
+
+
+def told_copies(source: Images, copies: Sequence[Sequence[int]]) -> str:
+    """How many there are beside the first ones, and a pair."""
+    return (
+        f"exact copies of other images: {sum(len(group) - 1 for group in copies):,}, for instance "
+        f"{source.name(copies[0][1])} of {source.name(copies[0][0])}"
+    )
 
 
 def opened_early(data: Any, overrides: Sequence[str], line: Line) -> Images:
@@ -51,6 +75,7 @@ def opened_early(data: Any, overrides: Sequence[str], line: Line) -> Images:
         column=None if column is None else str(column),
         download=None if download is None else str(download),
         scaled_to=scaled_to if isinstance(scaled_to, int) and scaled_to > 0 else None,  # a mistake is named later
+        merge_duplicates=asked(overrides, "data.merge_duplicates") is True,
     )
     return opened(data, settings, line)
 

@@ -65,6 +65,7 @@ def evaluate(
     The encoder is not changed. Scores are added to RUN/evaluation.json; the last line is the trained encoder's first.
     """
     from lookalike.api import evaluate as measure
+    from lookalike.api.folder import RunFolder
 
     report = measure(
         run,
@@ -85,7 +86,10 @@ def evaluate(
         show(report)
     for line in report.verdicts():
         print(line)
-    print(f"kept in {Path(run) / 'evaluation.json'}; next: lookalike embed {run} FOLDER --out rows.parquet")
+    roles = RunFolder(Path(run)).roles()
+    shown = role if role in roles else roles[0]
+    which = "" if shown == "encoder" else f" --role {shown}"
+    print(f"kept in {Path(run) / 'evaluation.json'}; next: lookalike embed {run} FOLDER{which} --out rows.parquet")
     print(report.best.line())
 
 

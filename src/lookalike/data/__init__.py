@@ -5,7 +5,7 @@ from lookalike.data.clips import Clip, clips
 from lookalike.data.copies import CopyFolder, copy_folder, holds_copies
 from lookalike.data.decode import Unreadable, decode, numbers, size
 from lookalike.data.descriptors import Descriptors, demand_entry, descriptors
-from lookalike.data.duplicates import duplicates
+from lookalike.data.duplicates import duplicates, merged
 from lookalike.data.hub import Rows
 from lookalike.data.images import Files, Folder, Images, Listing, Scalable, Source
 from lookalike.data.labels import Labelled, labelled, labels
@@ -62,6 +62,7 @@ __all__ = [
     "labelled",
     "labels",
     "masked_folder",
+    "merged",
     "numbers",
     "open_source",
     "pixels",

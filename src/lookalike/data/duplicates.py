@@ -3,6 +3,7 @@
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable
+from copy import copy
 
 from lookalike.data.cache import Cached
 from lookalike.data.images import Files, Images
@@ -10,23 +11,36 @@ from lookalike.data.images import Files, Images
 HEAD = 4096  # bytes that tell most images apart
 
 
-def duplicates(source: Images) -> list[list[int]]:
+def duplicates(source: Images, *, on_progress: Callable[[int, int], None] | None = None) -> list[list[int]]:
     """Groups of two images or more that are alike byte for byte, each in order; unreadable ones are left out.
 
     In a few reads where there are none: lengths first, then beginnings, then all bytes. Sources that are neither in
-    memory nor files have none that this finds.
+    memory nor files have none that this finds. on_progress hears (images whose beginning is read or need not be, all).
     """
     if not isinstance(source, Cached | Files):
         return []
-    groups: list[list[int]] = [list(range(len(source)))]
-    steps: list[Callable[[int], Hashable]] = [
-        lambda index: _length(source, index),
-        lambda index: _digest(_read(source, index, HEAD)),
-        lambda index: _digest(_read(source, index, None)),
-    ]
-    for step in steps:
-        groups = [part for group in groups for part in _split(group, step)]
-    return groups
+    groups = _split(range(len(source)), lambda index: _length(source, index))
+    done = len(source) - sum(map(len, groups))
+
+    def beginning(index: int) -> Hashable:
+        nonlocal done
+        done += 1
+        if on_progress:
+            on_progress(done, len(source))
+        return _digest(_read(source, index, HEAD))
+
+    groups = [part for group in groups for part in _split(group, beginning)]
+    return [part for group in groups for part in _split(group, lambda index: _digest(_read(source, index, None)))]
+
+
+def merged(source: Files, copies: Iterable[Iterable[int]]) -> Files:
+    """The source without all but the first of each group of `copies`, as `duplicates` gives them; labels follow."""
+    gone = {index for group in copies for index in sorted(group)[1:]}
+    kept = [index for index in range(len(source)) if index not in gone]
+    found = copy(source)  # what a folder has ignored, and how files are decoded
+    found.names = [source.names[index] for index in kept]
+    found.labels = None if source.labels is None else source.labels[kept]
+    return found
 
 
 def _split(group: Iterable[int], by: Callable[[int], Hashable]) -> list[list[int]]:

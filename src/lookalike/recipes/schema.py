@@ -153,6 +153,8 @@ class Data(Section):
     """Folder that keeps decoded pixels which do not fit into memory; null: images are decoded in every epoch."""
     scaled_to: int | None = Field(default=None, gt=0, le=WIDEST)
     """Shorter side down to which large JPEG files may be decoded small, which is faster; null: exact pixels."""
+    merge_duplicates: bool = False
+    """Take files that are copies of one another, byte for byte, for one image: the first."""
 
 
 class Recipe(Section):

@@ -1,5 +1,6 @@
 """The whole data set as a method sees it in `enter` and `prepare`: encoded rows, partner tables, random numbers."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ import torch
 from timm.layers import DropPath
 from torch import Tensor, nn
 
-from lookalike.data import Cached, Images
+from lookalike.data import Cached, Files, Images
 from lookalike.evaluation import stream
 from lookalike.functional import random
 from lookalike.modules import evaluating
@@ -46,9 +47,14 @@ class WholeDataSet:
         source, known = self.streams.source, self.streams.identity
         if known is None or isinstance(source, Cached) or not isinstance(source, Images) or source.identity() == known:
             return
+        paths = [source.path(index) for index in range(self.size)] if isinstance(source, Files) else []
+        gone = [path for path in paths if not os.path.exists(path)]
+        change = f"names or sizes of the {self.size:,} files are not those that the run began with"
+        if gone:
+            change = f"gone are {len(gone):,} of the {self.size:,} files, the first {gone[0]}"
         raise ValueError(
-            f"the images have changed before phase {self.stretch.phase.name!r}: names or sizes of the {self.size:,} "
-            "files are not those that the run began with; restore them and resume, or start a new run with --init"
+            f"the images have changed before phase {self.stretch.phase.name!r}: {change}; restore them and resume, or "
+            "start a new run with --init"
         )
 
     def encode_shared(self, module: nn.Module, view: str) -> Iterator[tuple[Tensor, Tensor]]:
