@@ -1,18 +1,21 @@
 """One-million-way instance classifier: closed forms, raw features, hardest classes, and PIC where alpha is 0."""
 
 import math
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from lookalike.functional.collectives import gather_rows, rank, world
+from lookalike.functional.collectives import all_sum, gather_rows, rank, world
 from lookalike.methods.instance_classifier import InstanceClassifier
 from lookalike.methods.pic import PIC
 from lookalike.modules import InstanceClasses
+from lookalike.training.checkpoint import Checkpoints
 from methods.fixtures import batch, identity, progress
 
 F64 = torch.float64
@@ -270,3 +273,56 @@ def test_drawn_classes_on_two_processes(gloo) -> None:
     for found, there in gloo.run(2, on_a_rank, weights, x):
         assert found == pytest.approx(losses, abs=1e-12)
         torch.testing.assert_close(there, moved, rtol=1e-12, atol=1e-12)
+
+
+def learned(folder: Path | None, first: int, steps: int) -> tuple[list[float], dict[str, Tensor], int]:
+    """Networks and classes by SGD on five of 13 images a step: losses, all that was learned, class numbers held here.
+
+    Starts from a checkpoint of `folder` if it has one, and leaves one there.
+    """
+    checkpoints = None if folder is None else Checkpoints(folder)
+    begun = checkpoints.load() if checkpoints and checkpoints.latest_step() else None
+    images_NVD = torch.randn(13, 2, 4, dtype=F64, generator=torch.Generator().manual_seed(0))
+    method = InstanceClassifier(identity(4), identity(4), InstanceClasses(13, 4, weight_decay=0.1).double(), hardest=3)
+    if begun:
+        method.load_state_dict(begun.tensors)
+    optimizer, losses = torch.optim.SGD(method.parameters(), lr=0.05), []
+    for step in range(first, first + steps):
+        order = torch.randperm(13, generator=torch.Generator().manual_seed(step))[:5]
+        position = torch.arange(5)[rank() :: world()]
+        x = dict(zip(VIEWS, images_NVD[order[position]].unbind(1), strict=True))
+        method.before_update(progress(step))
+        found = method(replace(batch(x, step), index=order[position], position=position))
+        optimizer.zero_grad()
+        found.loss.backward()
+        for parameter in method.parameters():
+            parameter.grad = all_sum(parameter.grad) / world()  # as DistributedDataParallel has it
+        optimizer.step()
+        kept = {name: gather_rows(rows.detach()) for name, rows in found.keep.items()}
+        method.after_update(progress(step, updated=True, rate=0.3), kept)
+        losses.append(found.loss.item())
+    state = {name: value.clone() for name, value in method.state_dict().items()}
+    if checkpoints and rank() == 0:
+        checkpoints.save(first + steps, state, {})
+    return losses, state, method.classes.weights.own.numel()
+
+
+def test_twenty_steps_with_half_of_the_classes_each_are_those_of_one_process(gloo, tmp_path: Path) -> None:
+    """And what two have saved is taken up by one and by three, whose shares of classes and of the batch are uneven."""
+    losses, state, numbers = learned(None, 0, 20)
+    later = learned(None, 0, 26)
+    assert len(set(losses)) == 20
+    for number, (found, there, held) in enumerate(gloo.run(2, learned, tmp_path, 0, 20)):
+        assert found == pytest.approx(losses, abs=1e-9)
+        assert held == numbers * (7 - number) / 13
+        alike(there, state)
+    shutil.copytree(tmp_path, tmp_path.with_name("again"))
+    for found, there, _ in [learned(tmp_path, 20, 6), *gloo.run(3, learned, tmp_path.with_name("again"), 20, 6)]:
+        assert found == pytest.approx(later[0][20:], abs=1e-9)
+        alike(there, later[1])
+
+
+def alike(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=0, atol=1e-9)

@@ -8,7 +8,7 @@ from typing import Any
 from jaxtyping import UInt8
 from torch import Tensor
 
-from lookalike.data import Files, Images, Scalable, Unreadable, duplicates, merged, open_source
+from lookalike.data import Files, Images, Scalable, Source, Unreadable, duplicates, merged, open_source
 from lookalike.recipes import Data, asked
 from lookalike.training.progress import SECONDS, Line, steps_of
 
@@ -58,7 +58,7 @@ def exact_copies(source: Images, line: Line) -> list[list[int]]:
         return duplicates(source, on_progress=steps_of(advance))
 
 
-def told_copies(source: Images, copies: Sequence[Sequence[int]]) -> str:
+def told_copies(source: Source, copies: Sequence[Sequence[int]]) -> str:
     """How many there are beside the first ones, and a pair."""
     return (
         f"exact copies of other images: {sum(len(group) - 1 for group in copies):,}, for instance "
