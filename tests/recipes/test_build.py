@@ -270,3 +270,16 @@ def test_a_bank_that_memory_cannot_hold_lies_in_a_file_of_the_run_and_says_so(tm
     assert f"it lies in a file without a name in {tmp_path}, gone when this process ends" in note
     assert list(tmp_path.iterdir()) == []
     assert not built("qk_iteration_small").bank.mapped  # nowhere to lie
+
+
+def told(name: str) -> list[str]:
+    recipe, notes = load(name, [*QUARTER, "backbone.statistics=global"]), list[str]()
+    build_method(recipe, encoder(recipe), 1000, notes.append)
+    return [note for note in notes if "processes" in note]
+
+
+def test_what_each_of_several_processes_holds_is_said(gloo):
+    dealt, whole = (gloo.run(2, told, name)[0] for name in ("instance_classifier_small", "qk_iteration_small"))
+    assert dealt == ["the 1,000 x 128 numbers of class weights are dealt over 2 processes, saved whole"]
+    assert whole == ["the bank of 1,000 x 256 numbers is whole in each of 2 processes, 0.001 GB each"]
+    assert told("qk_iteration_small") == []

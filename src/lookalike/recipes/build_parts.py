@@ -65,6 +65,8 @@ def build_part(value: Any, dim: int, annotation: Any, recipe: Recipe, images: in
     if isinstance(value, Classes):
         if recipe.optimizer.clip is not None:
             say("class weights move by themselves: optimizer.clip limits the gradients of the networks alone")
+        if world() > 1:
+            say(f"the {images:,} x {dim} numbers of class weights are dealt over {world()} processes, saved whole")
         return InstanceClasses(images, dim, seed=recipe.seed, **arguments(value))
     if isinstance(value, Handicap | Sampling | PseudoLabels):
         given = arguments(value) | ({"size": images, "dim": dim} if annotation is Clusters else {})
@@ -107,6 +109,10 @@ def build_derived(size: int, dim: int, precision: str, folder: Path | None, say:
     """A bank that is filled anew at every start: in memory, or in a file of `folder` where that cannot hold it."""
     dtype, free = PRECISIONS[precision], int(SHARE * available_memory() / world())
     needed = Bank.bytes(size, dim, dtype)
+    if world() > 1:
+        say(
+            f"the bank of {size:,} x {dim} numbers is whole in each of {world()} processes, {needed / 1e9:,.2g} GB each"
+        )
     if folder is None or needed <= free:
         return Bank(size, dim, dtype=dtype, derived=True)
     say(
