@@ -65,7 +65,6 @@ def evaluate(
     The encoder is not changed. Scores are added to RUN/evaluation.json; the last line is the trained encoder's first.
     """
     from lookalike.api import evaluate as measure
-    from lookalike.api.folder import RunFolder
 
     report = measure(
         run,
@@ -86,11 +85,18 @@ def evaluate(
         show(report)
     for line in report.verdicts():
         print(line)
+    then = f"lookalike embed {run} FOLDER{named(run, role)} --out rows.parquet"
+    print(f"kept in {Path(run) / 'evaluation.json'}; next: {then}")
+    print(report.best.line())
+
+
+def named(run: str, role: str) -> str:
+    """The option that names one of a run's networks, "" for a single one; of a pair that for originals."""
+    from lookalike.api.folder import RunFolder
+
     roles = RunFolder(Path(run)).roles()
     shown = role if role in roles else roles[0]
-    which = "" if shown == "encoder" else f" --role {shown}"
-    print(f"kept in {Path(run) / 'evaluation.json'}; next: lookalike embed {run} FOLDER{which} --out rows.parquet")
-    print(report.best.line())
+    return "" if shown == "encoder" else f" --role {shown}"
 
 
 def show(report: "Report") -> None:
