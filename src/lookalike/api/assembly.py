@@ -10,7 +10,7 @@ import torch
 
 from lookalike.api.folder import RunFolder
 from lookalike.api.probes import HealthProbe, KnnProbe
-from lookalike.api.sources import Others, exact_copies, told_copies
+from lookalike.api.sources import Others, tell_duplicates
 from lookalike.api.start import holds_pair, start_from, start_pair
 from lookalike.data import (
     Cached,
@@ -18,7 +18,6 @@ from lookalike.data import (
     Images,
     Skipped,
     Skips,
-    Source,
     Unreadable,
     available_memory,
     cached,
@@ -194,16 +193,6 @@ def started(job: Job, recipe: Recipe, device: torch.device, say: Callable[[str],
 def place_of_banks(job: Job, device: torch.device) -> Path | None:
     """The run folder, where the disk may stand in for memory: an accelerator cannot read from there."""
     return job.folder.path if job.folder and device.type == "cpu" else None
-
-
-def tell_duplicates(source: Source, line: Line, *, files: bool) -> None:
-    """Says how many images are exact copies of others, for a method that tells each image from all others."""
-    found = exact_copies(source, line) if isinstance(source, Images) else []
-    if found:
-        remedy = "data.merge_duplicates=true takes equal files for one" if files else "leave them out of the data"
-        line.say(
-            f"{told_copies(source, found)}: each counts as another image than its copy; {remedy}, if that is not wanted"
-        )
 
 
 def measured(folder: RunFolder, recipe: Recipe, line: Line) -> Metrics:

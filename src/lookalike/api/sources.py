@@ -80,6 +80,16 @@ def opened_early(data: Any, overrides: Sequence[str], line: Line) -> Images:
     return opened(data, settings, line)
 
 
+def tell_duplicates(source: Source, line: Line, *, files: bool) -> None:
+    """Says how many images are exact copies of others, for a method that tells each image from all others."""
+    found = exact_copies(source, line) if isinstance(source, Images) else []
+    if found:
+        remedy = "data.merge_duplicates=true takes equal files for one" if files else "leave them out of the data"
+        line.say(
+            f"{told_copies(source, found)}: each counts as another image than its copy; {remedy}, if that is not wanted"
+        )
+
+
 def _heard(line: Line) -> Callable[[int, int], None]:
     """Says that headers of tar files are read, and every ten seconds how many have been."""
     said = time.monotonic()

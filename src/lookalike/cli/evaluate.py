@@ -85,18 +85,18 @@ def evaluate(
         show(report)
     for line in report.verdicts():
         print(line)
-    then = f"lookalike embed {run} FOLDER{named(run, role)} --out rows.parquet"
-    print(f"kept in {Path(run) / 'evaluation.json'}; next: {then}")
+    print(f"kept in {Path(run) / 'evaluation.json'}; next: {embedding(run, role)}")
     print(report.best.line())
 
 
-def named(run: str, role: str) -> str:
-    """The option that names one of a run's networks, "" for a single one; of a pair that for originals."""
+def embedding(run: str, role: str) -> str:
+    """The command that embeds with the network that was scored; of a pair with that for originals."""
     from lookalike.api.folder import RunFolder
 
     roles = RunFolder(Path(run)).roles()
     shown = role if role in roles else roles[0]
-    return "" if shown == "encoder" else f" --role {shown}"
+    which = "" if shown == "encoder" else f" --role {shown}"
+    return f"lookalike embed {run} FOLDER{which} --out rows.parquet"
 
 
 def show(report: "Report") -> None:
