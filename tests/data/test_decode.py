@@ -139,6 +139,13 @@ def test_alpha_is_composited_over_white():
     assert equal(decode(data), planes(np.array(expected)))
 
 
+def test_every_color_at_every_alpha_is_rounded_to_the_nearest():
+    color, alpha = np.meshgrid(np.arange(256), np.arange(256))
+    data = saved(Image.fromarray(np.stack([color, color, color, alpha], -1).astype(np.uint8)), "PNG")
+    expected = (2 * (color * alpha + 255 * (255 - alpha)) + 255) // 510
+    assert equal(decode(data), torch.from_numpy(expected.astype(np.uint8)).expand(3, -1, -1))
+
+
 def test_gray_with_alpha():
     pixels = noise(8, 8, 2)
     data = saved(Image.fromarray(pixels, "LA"), "PNG")
