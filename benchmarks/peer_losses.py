@@ -17,6 +17,7 @@ from peer_methods import METHODS, Moment, Peer
 
 ROWS, DIM, IMAGES = 128, 128, 10_000
 NETWORKS, COPIES = ("encoder", "projector", "predictor"), ("teacher", "target")
+OURS = {"nnclr_paper": "nnclr"}  # what ours is called, where it is called something else
 Rows = tuple[Tensor, Tensor]
 
 
@@ -26,7 +27,8 @@ def compared(method: str) -> Mapping[str, float] | None:
         return None
     one, two = (torch.randn(ROWS, DIM, dtype=torch.float64, generator=generator("rows", view)) for view in (1, 2))
     rows = one, one + two  # views of an image are alike
-    bare, peer = without_networks(method), METHODS[method]().double()
+    peer, method = METHODS[method]().double(), OURS.get(method, method)
+    bare = without_networks(method)
     share(method, bare, peer)
     mine, slopes = with_gradient(lambda *rows: bare(batch_of(bare, rows)).loss, rows)
     theirs, others = with_gradient(lambda *rows: peer.loss(*asked(method, rows)), rows)

@@ -8,7 +8,7 @@ because lightly's parts are made so:
 - SwAV's prototypes have a bias.
 - BYOL's loss is half of ours, which is the paper's; AdamW takes no notice.
 - NNCLR's loss is NT-Xent between neighbors and predictions: both directions, and 2B - 2 negatives where the paper has
-  B - 1.
+  B - 1; "nnclr_paper" has lightly's networks, support set and loop with the paper's loss.
 - DINO's teacher head starts as the student's, as in the official code (lightly's example draws another).
 
 SimSiam's projector has two layers, as the recipe's and lightly's CIFAR-10 benchmark's. MoCo has eight groups of batch
@@ -51,7 +51,7 @@ from lightly.models.utils import batch_shuffle, batch_unshuffle, deactivate_requ
 from lightly.transforms import DINOTransform, SimCLRTransform, SwaVTransform
 from lightly.utils.scheduler import cosine_schedule
 from torch import Tensor, nn
-from torch.nn.functional import normalize
+from torch.nn.functional import cross_entropy, normalize
 
 from lookalike.modules import Encoder, backbone
 
@@ -202,6 +202,19 @@ class NNCLR(Peer):
         return (self.criterion(n1, p2) + self.criterion(n2, p1)) / 2
 
 
+class PapersNNCLR(NNCLR):
+    """The predictions compared with the neighbors alone, and only from the neighbors' side."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.criterion = NeighborsToPredictions()
+
+
+class NeighborsToPredictions(nn.Module):
+    def forward(self, n: Tensor, p: Tensor) -> Tensor:
+        return cross_entropy(normalize(n) @ normalize(p).T / 0.2, torch.arange(len(n)))
+
+
 class SwAV(Peer):
     transform = SWAV_PAIR
 
@@ -279,6 +292,7 @@ METHODS: dict[str, Callable[[], Peer]] = {
     "vicreg": lambda: Pair(VICRegProjectionHead(128, 512, 512), VICRegLoss()),
     "dcl": lambda: Pair(SimCLRProjectionHead(128, 256, 128), DCLLoss(temperature=0.2)),
     "nnclr": NNCLR,
+    "nnclr_paper": PapersNNCLR,
     "swav": SwAV,
     "dino": DINO,
 }
