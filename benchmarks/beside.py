@@ -12,7 +12,7 @@ runs are scored by k-NN and the linear probe, by the code of `lookalike evaluate
     speed     images per second, taking turns in one process, with as many threads as torch is given: lightly in fp32,
               its default, and in bf16, with the loader's default of no workers and with two; images are decoded before
 
-SwAV and DINO are timed as they are after their first epochs, when prototypes learn and the queue is in use.
+SwAV and DINO are timed as they are after their first epochs, when prototypes learn.
 Writes benchmarks/results/beside-<date>.json; what an earlier part wrote stays.
 """
 
@@ -51,7 +51,7 @@ from quality import final as final_of_ours
 RATES, SEEDS = BENCH["bench"]["rates"], [0]
 BATCH, EPOCHS, WARMUP = (BENCH["bench"][name] for name in ("batch", "epochs", "warmup"))
 SETTLED = {  # our recipes as they are after their first epochs, for the speed; lightly begins in the epoch LATER
-    "swav": ["method.frozen_steps=0", "method.queue_epoch=0"],
+    "swav": ["method.frozen_steps=0"],
     "dino": ["method.frozen_epochs=0"],
 }
 LATER = 3

@@ -46,7 +46,6 @@ from lightly.models.modules import (
     SwaVPrototypes,
 )
 from lightly.models.modules.heads import ProjectionHead, VICRegProjectionHead
-from lightly.models.modules.memory_bank import MemoryBankModule
 from lightly.models.utils import batch_shuffle, batch_unshuffle, deactivate_requires_grad, update_momentum
 from lightly.transforms import DINOTransform, SimCLRTransform, SwaVTransform
 from lightly.utils.scheduler import cosine_schedule
@@ -221,8 +220,8 @@ class SwAV(Peer):
     def __init__(self) -> None:
         super().__init__()
         self.encoder, self.projector = network(), SwaVProjectionHead(128, 256, 128)
-        self.prototypes, self.criterion = SwaVPrototypes(128, 256, n_steps_frozen_prototypes=78), SwaVLoss()
-        self.queues, self.pushed = nn.ModuleList(MemoryBankModule((1920, 128)) for _ in range(2)), 0
+        self.prototypes = SwaVPrototypes(128, 30, n_steps_frozen_prototypes=78)
+        self.criterion = SwaVLoss(temperature=0.5)
 
     def begin(self, at: Moment) -> None:
         self.at = at
@@ -234,16 +233,7 @@ class SwAV(Peer):
     def loss(self, *rows: Tensor) -> Tensor:
         z = [normalize(x, dim=1) for x in rows]
         scores = [self.prototypes(x, self.at.step) for x in z]
-        return self.criterion(scores, [], self.earlier(z)).squeeze()
-
-    @torch.no_grad()
-    def earlier(self, z: list[Tensor]) -> list[Tensor] | None:
-        """Scores of the queues' rows once they are full of them; from epoch 2 on the rows of each step join them."""
-        if self.at.epoch < 2:
-            return None
-        banks = [queue(x, update=True)[1].T for queue, x in zip(self.queues, z, strict=True)]
-        full, self.pushed = self.pushed >= len(banks[0]), self.pushed + len(z[0])
-        return [self.prototypes(bank, self.at.step) for bank in banks] if full else None
+        return self.criterion(scores, []).squeeze()
 
 
 class DINO(Peer):

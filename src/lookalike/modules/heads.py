@@ -69,6 +69,7 @@ SHAPES: dict[str, Shape] = {
     "supcon": _TWO_LINEAR,  # HobbitLong/SupContrast, resnet_big.py
     "swav": Shape(hidden=(2048,), out=128, norm="plain"),  # facebookresearch/swav, resnet50.py
     "dino": Shape(hidden=(2048, 2048), out=256, activation="gelu", deviation=0.02),  # facebookresearch/dino, DINOHead
+    "dino_bn": Shape(hidden=(2048, 2048), out=256, norm="plain", activation="gelu", deviation=0.02),  # use_bn_in_head
 }
 
 
