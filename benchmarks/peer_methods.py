@@ -151,7 +151,7 @@ class BYOL(Peer):
         self.slow_encoder, self.slow_projector = slow(self.encoder), slow(self.projector)
 
     def begin(self, at: Moment) -> None:
-        momentum = cosine_schedule(at.step, at.steps + 1, 0.97, 1)
+        momentum = cosine_schedule(at.step, at.steps + 1, 0.99, 1)
         update_momentum(self.encoder, self.slow_encoder, momentum)
         update_momentum(self.projector, self.slow_projector, momentum)
 
@@ -241,15 +241,15 @@ class DINO(Peer):
 
     def __init__(self) -> None:
         super().__init__()
-        self.encoder, self.criterion = network(), DINOLoss(1024)
-        heads = (DINOProjectionHead(128, 512, 128, 1024, freeze_last_layer=1) for _ in range(2))
+        self.encoder, self.criterion = network(), DINOLoss(256)
+        heads = (DINOProjectionHead(128, 512, 128, 256, batch_norm=True, freeze_last_layer=1) for _ in range(2))
         self.projector, self.slow_projector = heads  # torch cannot copy a head with weight normalization
         self.slow_projector.load_state_dict(self.projector.state_dict())
         deactivate_requires_grad(self.slow_projector)
         self.slow_encoder = slow(self.encoder)
 
     def begin(self, at: Moment) -> None:
-        momentum = cosine_schedule(at.step, at.steps + 1, 0.97, 1)
+        momentum = cosine_schedule(at.step, at.steps + 1, 0.99, 1)
         update_momentum(self.encoder, self.slow_encoder, momentum)
         update_momentum(self.projector, self.slow_projector, momentum)
 
