@@ -151,7 +151,7 @@ class BYOL(Peer):
         self.slow_encoder, self.slow_projector = slow(self.encoder), slow(self.projector)
 
     def begin(self, at: Moment) -> None:
-        momentum = cosine_schedule(at.step, at.steps + 1, 0.99, 1)
+        momentum = cosine_schedule(at.step, at.steps + 1, 0.97, 1)
         update_momentum(self.encoder, self.slow_encoder, momentum)
         update_momentum(self.projector, self.slow_projector, momentum)
 
