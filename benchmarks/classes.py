@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from machine import save
-from quality import BENCH, bench, once, scores, shell, split, summary
+from quality import BENCH, bench, once, scores, shell, split, summary, titled
 
 PLAN = tomllib.loads((Path(__file__).parent / "classes.toml").read_text())
 METHOD = "instance_classifier"
@@ -62,7 +62,9 @@ def main() -> None:
         "plan": PLAN,
         "bench": BENCH,
         "rate": rate,
-        "summary": {name: summary([run["test"] for run in of], "trained") for name, of in runs.items()}
+        "summary": {
+            name: summary([{"test": titled(run["test"])} for run in of], "trained") for name, of in runs.items()
+        }
         | {method: found["test"]["trained"] for method, found in beside.items()},
         "references": {name: beside["simclr"]["test"][name] for name in ("random weights", "raw pixels")},
         "runs": runs,

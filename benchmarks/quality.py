@@ -6,7 +6,9 @@ IMAGES holds train/<class>/*.jpg with at least 11,000 images and test/<class>/*.
 of its own through the shell verbs; what is in OUT is not run again: the bench may be stopped and taken up at any time,
 and fewer rates or seeds than bench.toml names may be asked for: the result file says which were tried. Writes
 benchmarks/results/quality-<date>.json, or another name with --result: one entry per run, and a summary per method;
-methods that are not asked for stay as the last such file has them, with the revision of each run.
+methods that are not asked for stay as the last such file has them, with the revision of each run. With --on-record what
+that file holds of a method asked for is not run again either, though OUT is gone: for methods and recipes that are
+still what they were.
 """
 
 import argparse
@@ -19,6 +21,7 @@ import sys
 import tempfile
 import time
 import tomllib
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -26,6 +29,7 @@ from lookalike.api.folder import RunFolder
 from lookalike.recipes import METHODS
 from machine import RESULTS, facts, methods_of
 
+Key = tuple[float, int]  # rate, seed
 HERE = Path(__file__).parent
 BENCH = tomllib.loads((HERE / "bench.toml").read_text())
 
@@ -123,28 +127,57 @@ def title(score: dict) -> str:
     return f"k={score['k']}" if score["name"] == "knn" else score["name"]
 
 
-def summary(finals: list[dict], model: str) -> dict[str, dict[str, float]]:
+def titled(scored: dict[str, list[dict]]) -> dict[str, dict[str, float]]:
+    """Values by model and protocol."""
+    return {model: {title(one): one["value"] for one in found} for model, found in scored.items()}
+
+
+def summary(runs: list[dict], model: str) -> dict[str, dict[str, float]]:
     """Mean and standard deviation over seeds of k-NN for each k, and of the linear probe."""
     result = {}
-    for place in range(len(finals[0][model])):
-        values = [100 * scored[model][place]["value"] for scored in finals]
+    for name in runs[0]["test"][model]:
+        values = [100 * run["test"][model][name] for run in runs]
         spread = round(statistics.stdev(values), 2) if len(values) > 1 else None
-        result[title(finals[0][model][place])] = {"mean": round(statistics.mean(values), 2), "sd": spread}
+        result[name] = {"mean": round(statistics.mean(values), 2), "sd": spread}
     return result
 
 
-def bench(method: str, rates: list[float], seeds: list[int], out: Path) -> dict:
-    trials = [once(method, rate, 0, out) for rate in rates]
+def bench(
+    method: str, rates: list[float], seeds: list[int], out: Path, known: Mapping[Key, dict] | None = None
+) -> dict:
+    """The choice of the rate and the chosen runs; known: runs on record, by rate and seed."""
+    known = known or {}
+    trials = [known.get((rate, 0)) or with_revision(once(method, rate, 0, out), out) for rate in rates]
     rate = max(trials, key=lambda trial: trial["held_out"][0]["value"])["rate"]
-    runs = [once(method, rate, seed, out) for seed in seeds]
-    finals = [final(run, out) for run in runs]
-    models = {model: summary(finals, model) for model in ("trained", "random weights", "raw pixels")}
-    for run, scored in zip(runs, finals, strict=True):
-        run["test"] = {model: {title(one): one["value"] for one in found} for model, found in scored.items()}
-    for run in runs + trials:
-        manifest = out / "runs" / f"{run['method']}-{run['rate']:g}-{run['seed']}" / "manifest.json"
-        run["revision"] = json.loads(manifest.read_text())["git"]
-    return {"method": method, "rate": rate, "test": models, "runs": runs, "trials": trials}
+    runs = [known.get((rate, seed), {}) for seed in seeds]
+    for place, seed in enumerate(seeds):
+        if "test" not in runs[place]:
+            run = with_revision(once(method, rate, seed, out), out)
+            runs[place] = run | {"test": titled(final(run, out))}
+    models = {model: summary(runs, model) for model in ("trained", "random weights", "raw pixels")}
+    return {
+        "method": method,
+        "rate": rate,
+        "test": models,
+        "runs": runs,
+        "trials": [untested(trial) for trial in trials],
+    }
+
+
+def untested(run: dict) -> dict:
+    """The run without its test scores, which choose nothing."""
+    return {name: value for name, value in run.items() if name != "test"}
+
+
+def with_revision(run: dict, out: Path) -> dict:
+    """The run with the commit it was made at."""
+    manifest = out / "runs" / f"{run['method']}-{run['rate']:g}-{run['seed']}" / "manifest.json"
+    return run | {"revision": json.loads(manifest.read_text())["git"]}
+
+
+def on_record(found: dict) -> dict[Key, dict]:
+    """The runs of a method in a result file, by rate and seed, with test scores where it has them."""
+    return {(run["rate"], run["seed"]): run for run in found.get("trials", []) + found.get("runs", [])}
 
 
 def main() -> None:
@@ -155,6 +188,7 @@ def main() -> None:
     parser.add_argument("--rates", default=",".join(map(str, BENCH["bench"]["rates"])))
     parser.add_argument("--seeds", default=",".join(map(str, BENCH["bench"]["seeds"])))
     parser.add_argument("--result", default="quality")
+    parser.add_argument("--on-record", action="store_true")
     asked = parser.parse_args()
     rates, seeds = [float(rate) for rate in asked.rates.split(",")], [int(seed) for seed in asked.seeds.split(",")]
     split(asked.images, asked.out)
@@ -166,7 +200,8 @@ def main() -> None:
     }
     done |= {"bench": BENCH, "methods": {}}
     for method in asked.methods.split(","):
-        found = bench(method, rates, seeds, asked.out)
+        known = on_record(methods_of(asked.result).get(method, {})) if asked.on_record else {}
+        found = bench(method, rates, seeds, asked.out, known)
         methods = methods_of(asked.result) | {method: found}  # read again: another bench may run beside
         results.write_text(json.dumps({**done, "methods": methods}, indent=1) + "\n")
         print(method, "rate", found["rate"], json.dumps(found["test"]), flush=True)
