@@ -1,4 +1,4 @@
-"""BatchNorm over the rows of all processes, and over blocks of rows: the two that torch has no layer for on a CPU."""
+"""BatchNorm over the rows of all processes, over blocks of rows, and by compiled kernels: where torch has no layer."""
 
 import torch
 import torch.nn.functional as F
@@ -6,6 +6,10 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from lookalike.functional.collectives import all_sum
+from lookalike.functional.machine_code import call, forked, kernels
+
+KERNELS = "lookalike.functional.batch_norm_kernels"
+SMALL = 2**16  # numbers of a map; below, calling a kernel costs more than it saves
 
 
 class Synchronized(torch.autograd.Function):
@@ -77,6 +81,59 @@ class InBlocks(torch.autograd.Function):
             facts = slope, own, weight, None, None, mean, scale, True, ctx.eps, [True, True, True]
             torch.ops.aten.native_batch_norm_backward.out(*facts, out0=out, out1=out_weight, out2=out_bias)
         return dx, d_weight.sum(0), d_bias.sum(0), None, None, None, None
+
+
+class Fused(torch.autograd.Function):
+    """max(BatchNorm of each of G blocks of rows, low) of bf16 maps in channels_last on a CPU: see `fused`.
+
+    mean, var: (C,), moved towards the average of the blocks' own. The result is not kept for the backward pass, which
+    knows from x where it was bounded.
+    """
+
+    @staticmethod
+    def forward(ctx, x, weight, bias, mean, var, rate, eps, low, blocks):
+        y, width = torch.empty_like(x), row_of_pixels(x, blocks) * x.shape[1]
+        facts = [weight.new_empty(blocks, width) for _ in range(4)]
+        maps = (bits_of(map, blocks, width) for map in (x, y))
+        call(KERNELS, "forward", *maps, weight.detach(), bias.detach(), eps, low, rate, mean, var, *facts)
+        ctx.save_for_backward(x, *facts)
+        ctx.low = low
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, dy):
+        x, *facts = ctx.saved_tensors
+        dy, dx = dy.contiguous(memory_format=torch.channels_last), torch.empty_like(x)
+        d_weight, d_bias = (facts[0].new_empty(x.shape[1]) for _ in range(2))
+        maps = (bits_of(map, *facts[0].shape) for map in (x, dy, dx))
+        call(KERNELS, "backward", *maps, ctx.low, *facts, d_weight, d_bias)
+        return dx, d_weight, d_bias, None, None, None, None, None, None
+
+
+def fused(x: Tensor, *parameters: Tensor | None) -> bool:
+    """Whether `Fused` can take these maps, weights and running statistics, and is worth it."""
+    return (
+        x.device.type == "cpu"
+        and x.dtype == torch.bfloat16
+        and x.dim() == 4
+        and x.numel() >= SMALL
+        and x.is_contiguous(memory_format=torch.channels_last)
+        and all(one is not None and one.dtype == torch.float32 for one in parameters)
+        and not forked()
+        and kernels(KERNELS) is not None
+    )
+
+
+def row_of_pixels(x: Tensor, groups: int) -> int:
+    """How many pixels a kernel takes at once, to fill its vectors."""
+    pixels, most = x.numel() // (x.shape[1] * groups), max(1, 128 // x.shape[1])
+    return max(k for k in (1, 2, 4, 8, 16, 32, 64, 128) if k <= most and pixels % k == 0)
+
+
+def bits_of(x: Tensor, groups: int, width: int) -> Tensor:
+    """The memory of a map: (G, n, width)."""
+    return x.permute(0, 2, 3, 1).view(torch.uint16).view(groups, -1, width)
 
 
 def dense_format(x: Tensor) -> torch.memory_format:

@@ -19,7 +19,7 @@ from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from lookalike.functional.batch_norm import InBlocks, Synchronized, dense_format
+from lookalike.functional.batch_norm import Fused, InBlocks, Synchronized, dense_format, fused
 from lookalike.functional.collectives import all_sum, world
 
 
@@ -139,32 +139,42 @@ class BatchNorm(_BatchNorm):
         self.weight, self.bias = layer.weight, layer.bias
         self.running_mean, self.running_var = layer.running_mean, layer.running_var
         self.num_batches_tracked = layer.num_batches_tracked
-        self.drop: Any = layer.drop if isinstance(layer, BatchNormAct2d) else None
-        self.act: Any = layer.act if isinstance(layer, BatchNormAct2d) else None
+        self.drop: Any = layer.drop if isinstance(layer, BatchNormAct2d) else nn.Identity()
+        self.act: Any = layer.act if isinstance(layer, BatchNormAct2d) else nn.Identity()
         self.kind, self.policy = type(layer), policy
         self.blocks = False  # whether the rows of a group lie together, instead of every G-th
         self.train(layer.training)
 
     def forward(self, x: Float[Tensor, "B C *positions"]) -> Float[Tensor, "B C *positions"]:
         """Raises ValueError if the groups cannot be dealt evenly to processes, or the rows to groups."""
-        y = self._normalized(x)
-        y = y if self.drop is None else self.drop(y)
-        return y if self.act is None else self.act(y)
+        mean, var = self.running_mean, self.running_var
+        if not self.training and mean is not None:
+            return self._acted(F.batch_norm(x, mean, var, self.weight, self.bias, False, 0.0, self.eps))
+        rate = self._rate()
+        if self.policy == "global" and world() > 1:
+            return self._acted(self._synchronized(x, rate))
+        count = groups_here(self.policy)
+        if (count < 2 or self.blocks) and self._fused(x):
+            return Fused.apply(x, self.weight, self.bias, mean, var, rate, self.eps, self._low, max(count, 1))
+        if count > 1:
+            return self._split(x, count, rate)
+        return self._acted(F.batch_norm(x, mean, var, self.weight, self.bias, True, rate, self.eps))
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, policy={self.policy}"
 
-    def _normalized(self, x: Tensor) -> Tensor:
-        mean, var = self.running_mean, self.running_var
-        if not self.training and mean is not None:
-            return F.batch_norm(x, mean, var, self.weight, self.bias, False, 0.0, self.eps)
-        rate = self._rate()
-        if self.policy == "global" and world() > 1:
-            return self._synchronized(x, rate)
-        count = groups_here(self.policy)
-        if count > 1:
-            return self._split(x, count, rate)
-        return F.batch_norm(x, mean, var, self.weight, self.bias, True, rate, self.eps)
+    def _acted(self, y: Tensor) -> Tensor:
+        return self.act(self.drop(y))
+
+    @property
+    def _low(self) -> float:
+        """The least value of the result."""
+        return 0.0 if type(self.act) is nn.ReLU else -torch.inf
+
+    def _fused(self, x: Tensor) -> bool:
+        """Whether one kernel does all of it."""
+        plain = type(self.drop) is nn.Identity and type(self.act) in (nn.Identity, nn.ReLU)
+        return plain and fused(x, self.weight, self.bias, self.running_mean, self.running_var)
 
     def _rate(self) -> float:
         """How far the running statistics move in this forward; counts it."""
@@ -181,10 +191,11 @@ class BatchNorm(_BatchNorm):
                 f"choose a batch size per process that {groups} divides"
             )
         moved = [None if t is None else t.repeat(groups, 1) for t in (self.running_mean, self.running_var)]
+        facts = x, self.weight, self.bias, *moved, rate, self.eps
         if self.blocks and all(t is not None for t in (self.weight, self.bias, *moved)):
-            y = InBlocks.apply(x, self.weight, self.bias, *moved, rate, self.eps)
+            y = self._acted(InBlocks.apply(*facts))
         else:
-            y = self._folded(x, groups, moved, rate)
+            y = self._acted(self._folded(x, groups, moved, rate))
         with torch.no_grad():
             for buffer, each in zip((self.running_mean, self.running_var), moved, strict=True):
                 if buffer is not None and each is not None:

@@ -1,0 +1,68 @@
+"""Kernels compiled by numba, where the user has it (the extra `[cpu]`); who calls them has another way to the result.
+
+A kernel is for a CPU, takes arrays, and runs in the threads of torch: threads of its own would wait in their way.
+"""
+
+import os
+import sys
+from functools import cache
+from importlib import import_module
+from inspect import unwrap
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_process = os.getpid()  # threads do not survive a fork: OpenMP ends a child that asks for them
+
+
+@cache
+def _loaded(name: str) -> ModuleType | None:
+    if not sys.platform.startswith("linux"):  # elsewhere numba has other threads than torch
+        return None
+    os.environ.setdefault("NUMBA_THREADING_LAYER", "omp")  # numba reads it when it is imported
+    try:
+        return import_module(name)
+    except ImportError:
+        return None
+
+
+def kernels(name: str) -> ModuleType | None:
+    """The module of kernels of that name; None without numba, outside Linux and under torch.compile."""
+    return None if torch.compiler.is_compiling() else _loaded(name)
+
+
+def forked() -> bool:
+    """Whether this process was forked from the one that imported this file: a kernel has one thread there."""
+    return os.getpid() != _process
+
+
+def call(name: str, kernel: str, *values: Tensor | float) -> None:
+    """Calls a kernel of a module in as many threads as torch has; in one if `forked`, where "..._serially" must exist.
+
+    values: tensors on the CPU, whose memory the kernel sees, and numbers. Raises RuntimeError where `kernels` has none.
+    """
+    module = _loaded(name)
+    if module is None:
+        raise RuntimeError(f"the kernels of {name} need numba and Linux: ask kernels() first")
+    import numba
+
+    limit: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
+    count = 1 if forked() else min(torch.get_num_threads(), limit)
+    alone = getattr(module, f"{kernel}_serially", None) if count == 1 else None
+    if alone is None:
+        numba.set_num_threads(count)
+    (alone or getattr(module, kernel))(*(value.numpy() if isinstance(value, Tensor) else value for value in values))
+
+
+def compiled(function: Any, threads: bool = False, **options: Any) -> Any:
+    """The function as machine code, made at its first call and kept beside its file or in the user's cache."""
+    from numba import njit
+
+    function = unwrap(function)  # checks of shapes, which tests put around every function, cannot be compiled
+    options |= {"nogil": True, "error_model": "numpy", "parallel": threads}
+    try:
+        return njit(cache=True, **options)(function)
+    except RuntimeError:  # there is nowhere to keep it
+        return njit(**options)(function)

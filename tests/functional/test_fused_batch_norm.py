@@ -1,0 +1,174 @@
+"""BatchNorm of bf16 maps by compiled kernels, against an fp64 loop over groups, and against torch's own layer."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import Tensor
+
+from lookalike.functional import machine_code
+from lookalike.functional.batch_norm import KERNELS, SMALL, Fused, fused
+
+pytest.importorskip("numba")
+LAST = torch.channels_last
+SHAPES = [(64, 16, 8, 8), (16, 64, 9, 7), (32, 8, 5, 5), (8, 96, 11, 3), (24, 130, 6, 4), (8, 512, 4, 4)]
+
+
+def maps(shape: tuple[int, ...], offset: float = 1.0, spread: float = 2.0) -> Tensor:
+    x = torch.randn(shape, dtype=torch.float64) * spread + offset * torch.randn(1, shape[1], 1, 1, dtype=torch.float64)
+    return x.bfloat16().contiguous(memory_format=LAST)
+
+
+def parameters(channels: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """weight, bias, running mean, running variance"""
+    return torch.rand(channels) + 0.5, torch.randn(channels), torch.randn(channels), torch.rand(channels) + 0.5
+
+
+def slow(x: Tensor, dy: Tensor, weight: Tensor, bias: Tensor, low: float, blocks: int) -> dict[str, Tensor]:
+    """Results and gradients in fp64, block by block, by autograd."""
+    x, weight, bias = (t.detach().double().requires_grad_() for t in (x, weight, bias))
+    means, variances, ys = [], [], []
+    for part in x.split(len(x) // blocks):
+        rows = part.transpose(0, 1).flatten(1)
+        mean, var = rows.mean(1), rows.var(1, unbiased=False)
+        means.append(mean.detach())
+        variances.append(rows.var(1).detach())
+        normal = (part - mean[:, None, None]) / (var + 1e-5).sqrt()[:, None, None]
+        ys.append((normal * weight[:, None, None] + bias[:, None, None]).clamp_min(low))
+    y = torch.cat(ys)
+    dx, dw, db = torch.autograd.grad(y, (x, weight, bias), dy.double())
+    found = {"y": y.detach(), "dx": dx, "dw": dw, "db": db}
+    return found | {"mean": torch.stack(means).mean(0), "var": torch.stack(variances).mean(0)}
+
+
+@pytest.mark.parametrize("low", [-torch.inf, 0.0])
+@pytest.mark.parametrize("blocks", [1, 4])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_kernel_is_the_slow_loop(shape: tuple[int, ...], blocks: int, low: float) -> None:
+    x, dy = maps(shape).requires_grad_(), maps(shape)
+    weight, bias, mean, var = parameters(shape[1])
+    expected = slow(x, dy, weight, bias, low, blocks)
+    moved = {"mean": 0.75 * mean + 0.25 * expected.pop("mean"), "var": 0.75 * var + 0.25 * expected.pop("var")}
+    weight.requires_grad_()
+    bias.requires_grad_()
+    y = Fused.apply(x, weight, bias, mean, var, 0.25, 1e-5, low, blocks)
+    found = dict(zip(("dx", "dw", "db"), torch.autograd.grad(y, (x, weight, bias), dy), strict=True)) | {"y": y}
+    assert y.dtype == torch.bfloat16
+    assert y.is_contiguous(memory_format=LAST)
+    for name in ("y", "dx"):  # half a step of bf16, which has 8 bits, of what is added up
+        torch.testing.assert_close(found[name].double(), expected[name], rtol=2**-8, atol=2e-4)
+    for name in ("dw", "db"):
+        scale = dy.double().abs().sum() / shape[1]
+        torch.testing.assert_close(found[name].double(), expected[name], rtol=1e-5, atol=float(1e-5 * scale))
+    torch.testing.assert_close(mean.double(), moved["mean"], rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(var.double(), moved["var"], rtol=1e-6, atol=1e-6)
+
+
+def test_a_mean_far_from_zero_costs_no_digits_of_the_variance() -> None:
+    x = maps((64, 16, 16, 16), offset=0.0, spread=1.0) + 256  # of two steps of bf16 at 256, variance 1 remains
+    weight, bias, mean, var = parameters(16)
+    Fused.apply(x, weight, bias, mean, var, 1.0, 1e-5, -torch.inf, 1)
+    rows = x.double().transpose(0, 1).flatten(1)
+    torch.testing.assert_close(var.double(), rows.var(1), rtol=1e-6, atol=0)
+    torch.testing.assert_close(mean.double(), rows.mean(1), rtol=1e-6, atol=0)
+
+
+def test_nan_is_not_hidden_by_the_bound() -> None:
+    x = maps((64, 16, 8, 8))
+    x[3, 5, 1, 1] = torch.nan
+    y = Fused.apply(x, *parameters(16), 0.1, 1e-5, 0.0, 1)
+    assert bool(y[:, 5].isnan().all())
+    assert not bool(y[:, [0, 4, 6, 15]].isnan().any())
+
+
+def test_the_bits_are_the_same_in_any_number_of_threads() -> None:
+    x, dy, first = maps((64, 16, 32, 32)).requires_grad_(), maps((64, 16, 32, 32)), parameters(16)
+    results = []
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        values = [value.clone() for value in first]
+        weight, bias = (value.requires_grad_() for value in values[:2])
+        y = Fused.apply(x, *values, 0.1, 1e-5, 0.0, 1)
+        results.append([y, *values[2:], *torch.autograd.grad(y, (x, weight, bias), dy)])
+    torch.set_num_threads(1)
+    for other in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+
+
+def test_a_gradient_in_another_layout_is_taken() -> None:
+    x, dy = maps((64, 16, 8, 8)).requires_grad_(), maps((64, 16, 8, 8))
+    results = [
+        torch.autograd.grad(Fused.apply(x, *parameters_of_seed(), 0.1, 1e-5, 0.0, 1), x, slope)[0]
+        for slope in (dy, dy.contiguous(), dy[:1].expand(64, -1, -1, -1))
+    ]
+    torch.testing.assert_close(results[0], results[1], rtol=0, atol=0)
+    assert bool(results[2].isfinite().all())
+
+
+def parameters_of_seed() -> tuple[Tensor, ...]:
+    torch.manual_seed(3)
+    return parameters(16)
+
+
+def test_what_does_not_fit_is_left_to_torch() -> None:
+    x, values = maps((64, 16, 8, 8)), parameters(16)
+    assert fused(x, *values)
+    assert not fused(x.float(), *values)
+    assert not fused(x.contiguous(), *values)
+    assert not fused(x[:1], *values), f"{x[:1].numel()} numbers are fewer than {SMALL}"
+    assert not fused(x, *(value.double() for value in values))
+    assert not fused(x, None, *values[1:])
+    assert not fused(x.to("meta"), *values)
+
+
+WITHOUT = """
+import sys
+sys.modules["numba"] = None  # as if it were not installed
+import torch
+from lookalike.functional.batch_norm import fused
+from lookalike.modules import backbone, with_batch_statistics
+from lookalike.transforms import ops
+x = torch.zeros(64, 16, 8, 8, dtype=torch.bfloat16).contiguous(memory_format=torch.channels_last)
+assert not fused(x, torch.ones(16))
+net = with_batch_statistics(backbone("resnet18_quarter"), "global").to(memory_format=torch.channels_last)
+with torch.autocast("cpu", torch.bfloat16):
+    net(torch.rand(16, 3, 32, 32)).sum().backward()
+print(ops.color_jitter_(torch.full((1, 3, 2, 2), 8.0), torch.tensor([[0, 1, 2, 3]]), torch.tensor([[2.0, 1, 1, 0]])))
+"""
+
+
+def test_without_numba_all_goes_on() -> None:
+    done = subprocess.run([sys.executable, "-c", WITHOUT], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "16." in done.stdout
+
+
+FORKED = """
+import os, torch
+from lookalike.functional import machine_code
+from lookalike.functional.batch_norm import Fused, fused
+from lookalike.transforms import ops
+torch.set_num_threads(2)
+x = torch.randn(64, 16, 16, 16).bfloat16().contiguous(memory_format=torch.channels_last)
+v = torch.ones(16), torch.zeros(16), torch.zeros(16), torch.ones(16)
+Fused.apply(x, *v, 0.1, 1e-5, 0.0, 1)
+images, order, amounts = torch.rand(8, 3, 32, 32) * 255, torch.rand(8, 4).argsort(1), torch.rand(8, 4)
+here = ops.color_jitter_(images.clone(), order, amounts)
+child = os.fork()
+if child == 0:
+    same = not fused(x, *v) and machine_code.forked()
+    same = same and torch.equal(here, ops.color_jitter_(images.clone(), order, amounts))
+    os._exit(0 if same else 3)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="processes are not forked here")
+def test_a_forked_process_asks_for_no_threads() -> None:
+    done = subprocess.run([sys.executable, "-c", FORKED], capture_output=True, text=True, check=False)
+    assert (done.stdout.strip(), done.returncode) == ("0", 0), done.stderr
+
+
+def test_kernels_are_there_where_numba_is() -> None:
+    assert (machine_code.kernels(KERNELS) is not None) == sys.platform.startswith("linux")
