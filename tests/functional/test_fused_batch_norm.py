@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lookalike.functional import machine_code
-from lookalike.functional.batch_norm import KERNELS, SMALL, Fused, fused
+from lookalike.functional.batch_norm import SMALL, Fused, compiled_kernels, fused
 
 pytest.importorskip("numba")
 LAST = torch.channels_last
@@ -171,4 +171,4 @@ def test_a_forked_process_asks_for_no_threads() -> None:
 
 
 def test_kernels_are_there_where_numba_is() -> None:
-    assert (machine_code.kernels(KERNELS) is not None) == sys.platform.startswith("linux")
+    assert (machine_code.kernels(compiled_kernels) is not None) == sys.platform.startswith("linux")

@@ -24,7 +24,7 @@ def drawn(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
 
 def by_tensors(monkeypatch: pytest.MonkeyPatch, x: Tensor, order: Tensor, amounts: Tensor) -> Tensor:
     with monkeypatch.context() as without:
-        without.setattr(ops, "kernels", lambda name: None)
+        without.setattr(ops, "kernels", lambda load: None)
         return ops.color_jitter_(x.clone(), order, amounts)
 
 

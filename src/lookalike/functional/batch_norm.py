@@ -1,5 +1,7 @@
 """BatchNorm over the rows of all processes, over blocks of rows, and by compiled kernels: where torch has no layer."""
 
+from types import ModuleType
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -8,7 +10,6 @@ from torch.autograd.function import once_differentiable
 from lookalike.functional.collectives import all_sum
 from lookalike.functional.machine_code import call, forked, kernels
 
-KERNELS = "lookalike.functional.batch_norm_kernels"
 SMALL = 2**16  # numbers of a map; below, calling a kernel costs more than it saves
 
 
@@ -95,7 +96,7 @@ class Fused(torch.autograd.Function):
         y, width = torch.empty_like(x), row_of_pixels(x, blocks) * x.shape[1]
         facts = [weight.new_empty(blocks, width) for _ in range(4)]
         maps = (bits_of(map, blocks, width) for map in (x, y))
-        call(KERNELS, "forward", *maps, weight.detach(), bias.detach(), eps, low, rate, mean, var, *facts)
+        call(compiled_kernels, "forward", *maps, weight.detach(), bias.detach(), eps, low, rate, mean, var, *facts)
         ctx.save_for_backward(x, *facts)
         ctx.low = low
         return y
@@ -107,7 +108,7 @@ class Fused(torch.autograd.Function):
         dy, dx = dy.contiguous(memory_format=torch.channels_last), torch.empty_like(x)
         d_weight, d_bias = (facts[0].new_empty(x.shape[1]) for _ in range(2))
         maps = (bits_of(map, *facts[0].shape) for map in (x, dy, dx))
-        call(KERNELS, "backward", *maps, ctx.low, *facts, d_weight, d_bias)
+        call(compiled_kernels, "backward", *maps, ctx.low, *facts, d_weight, d_bias)
         return dx, d_weight, d_bias, None, None, None, None, None, None
 
 
@@ -121,8 +122,15 @@ def fused(x: Tensor, *parameters: Tensor | None) -> bool:
         and x.is_contiguous(memory_format=torch.channels_last)
         and all(one is not None and one.dtype == torch.float32 for one in parameters)
         and not forked()
-        and kernels(KERNELS) is not None
+        and kernels(compiled_kernels) is not None
     )
+
+
+def compiled_kernels() -> ModuleType:
+    """The kernels; importing them needs numba."""
+    from lookalike.functional import batch_norm_kernels
+
+    return batch_norm_kernels
 
 
 def row_of_pixels(x: Tensor, groups: int) -> int:

@@ -27,82 +27,84 @@ def forward(x, y, weight, bias, eps, low, rate, running_mean, running_var, mean,
 
     running_mean, running_var: (C,), moved towards the average of the blocks' own.
     """
+    groups, rows, width = x.shape
+    channels = len(weight)
+    count = rows * (width // channels)
     means, spreads = parts_of(x), parts_of(x)
     moments(x, means, spreads)
-    join_moments(means, spreads, x.shape[1], eps, rate, running_mean, running_var, mean, inverse)
-    channels = len(weight)
-    for group in range(len(mean)):
-        for start in range(0, mean.shape[1], channels):
-            for c in range(channels):
-                scale[group, start + c] = weight[c] * inverse[group, start + c]
-                shift[group, start + c] = bias[c] - mean[group, start + c] * scale[group, start + c]
+    all_means, all_vars = np.zeros(channels), np.zeros(channels)
+    for group in range(groups):
+        center, spread = joined(means[group], spreads[group], rows, channels)
+        all_means += center / groups
+        all_vars += spread / (count - 1) / groups
+        for i in range(width):
+            c = i % channels
+            mean[group, i] = center[c]
+            inverse[group, i] = 1 / np.sqrt(spread[c] / count + eps)
+            scale[group, i] = weight[c] * inverse[group, i]
+            shift[group, i] = bias[c] - mean[group, i] * scale[group, i]
+    for c in range(channels):
+        running_mean[c] += rate * (all_means[c] - running_mean[c])
+        running_var[c] += rate * (all_vars[c] - running_var[c])
     scaled(x, scale, shift, single(low), y)
 
 
 @serial
 def backward(x, dy, dx, low, mean, inverse, scale, shift, d_weight, d_bias):
     """dx, and the gradients of weight and bias, added up over the blocks."""
+    groups, rows, width = x.shape
+    channels = len(d_weight)
+    count = rows * (width // channels)
     sums, products = parts_of(x), parts_of(x)
     slopes(x, dy, mean, scale, shift, single(low), sums, products)
     by_x, constant = np.empty_like(scale), np.empty_like(scale)
-    groups, width = scale.shape
-    channels = len(d_weight)
-    count = x.shape[1] * (width // channels)
     d_weight[:] = 0
     d_bias[:] = 0
     for group in range(groups):
-        total, product = np.zeros(channels), np.zeros(channels)
-        for part in range(sums.shape[1]):
-            for start in range(0, width, channels):
-                for c in range(channels):
-                    total[c] += sums[group, part, start + c]
-                    product[c] += products[group, part, start + c]
+        total, product = added(sums[group], channels), added(products[group], channels)
         for c in range(channels):
             product[c] *= inverse[group, c]
             d_bias[c] += total[c]
             d_weight[c] += product[c]
-        for start in range(0, width, channels):
-            for c in range(channels):
-                slope = -scale[group, c] * inverse[group, c] * product[c] / count
-                by_x[group, start + c] = slope
-                constant[group, start + c] = -scale[group, c] * total[c] / count - slope * mean[group, c]
+        for i in range(width):
+            c = i % channels
+            by_x[group, i] = -scale[group, i] * inverse[group, i] * product[c] / count
+            constant[group, i] = -scale[group, i] * total[c] / count - by_x[group, i] * mean[group, i]
     returned(x, dy, scale, shift, single(low), by_x, constant, dx)
 
 
 @serial
 def parts_of(x):
+    """A row of numbers for each part of each block."""
     return np.empty((x.shape[0], max(1, PARTS // x.shape[0]), x.shape[2]))
 
 
 @serial
-def join_moments(means, spreads, rows, eps, rate, running_mean, running_var, mean, inverse):
-    """From those of the parts and of the k pixels of a row to those of a block; the running ones move."""
-    groups, parts, width = means.shape
-    channels = len(running_mean)
-    count = rows * (width // channels)
-    all_means, all_vars = np.zeros(channels), np.zeros(channels)
-    for group in range(groups):
-        center, spread = np.zeros(channels), np.zeros(channels)
-        for part in range(parts):
-            first, last = span(part, parts, rows)
-            for start in range(0, width, channels):
-                for c in range(channels):
-                    center[c] += means[group, part, start + c] * (last - first) / count
-        for part in range(parts):
-            first, last = span(part, parts, rows)
-            for start in range(0, width, channels):
-                for c in range(channels):
-                    off = means[group, part, start + c] - center[c]
-                    spread[c] += spreads[group, part, start + c] + off * off * (last - first)
-        for c in range(channels):
-            all_means[c] += center[c] / groups
-            all_vars[c] += spread[c] / (count - 1) / groups
-            for start in range(0, width, channels):
-                mean[group, start + c] = center[c]
-                inverse[group, start + c] = 1 / np.sqrt(spread[c] / count + eps)
-    for c in range(channels):
-        running_mean[c] += rate * (all_means[c] - running_mean[c])
-        running_var[c] += rate * (all_vars[c] - running_var[c])
+def added(rows, channels):
+    """Sums over the parts and over the k pixels of a row: (C,)."""
+    total = np.zeros(channels)
+    for row in rows:
+        for start in range(0, len(row), channels):
+            for c in range(channels):
+                total[c] += row[start + c]
+    return total
+
+
+@serial
+def joined(means, spreads, rows, channels):
+    """The mean of a block, and the sum of squares around it, from those of its parts: (C,) each."""
+    parts, width = means.shape
+    shares, offsets = np.empty_like(means), np.empty_like(means)
+    for part in range(parts):
+        first, last = span(part, parts, rows)
+        shares[part] = means[part] * ((last - first) / (rows * (width // channels)))
+    center = added(shares, channels)
+    for part in range(parts):
+        first, last = span(part, parts, rows)
+        for i in range(width):
+            off = means[part, i] - center[i % channels]
+            offsets[part, i] = spreads[part, i] + off * off * (last - first)
+    return center, added(offsets, channels)
 
 
 @serial
@@ -125,36 +127,39 @@ def span(part, parts, rows):
 
 
 @in_threads
-def moments(x, mean, spread):
-    """Means over the rows of each part, and sums of squares around them: (G, PARTS, L), float64."""
-    groups, rows, width = x.shape
-    step = max(1, CHUNK // width)
-    parts = mean.shape[1]
+def moments(x, means, spreads):
+    """Means over the rows of each part, and sums of squares around them: (G, P, L), float64."""
+    groups, parts, _ = means.shape
     for item in prange(groups * parts):
         group, part = item // parts, item % parts
-        first, last = span(part, parts, rows)
-        own_mean, own_spread = mean[group, part], spread[group, part]
-        own_mean[:] = 0
-        own_spread[:] = 0
-        near, total, square = np.empty(width, single), np.empty(width, single), np.empty(width, single)
-        for start in range(first, last, step):
-            stop = min(start + step, last)
-            total[:] = 0
-            square[:] = 0
+        first, last = span(part, parts, x.shape[1])
+        part_moments(x[group, first:last], means[group, part], spreads[group, part])
+
+
+@serial
+def part_moments(x, mean, spread):
+    rows, width = x.shape
+    step = max(1, CHUNK // width)
+    mean[:] = 0
+    spread[:] = 0
+    near, total, square = np.empty(width, single), np.empty(width, single), np.empty(width, single)
+    for start in range(0, rows, step):
+        stop = min(start + step, rows)
+        total[:] = 0
+        square[:] = 0
+        for i in range(width):
+            near[i] = widen(x[start, i])  # subtracting any of the values keeps the squares small
+        for row in range(start + 1, stop):
             for i in range(width):
-                near[i] = widen(x[group, start, i])  # subtracting any of the values keeps the squares small
-            for row in range(start + 1, stop):
-                for i in range(width):
-                    off = widen(x[group, row, i]) - near[i]
-                    total[i] += off
-                    square[i] += off * off
-            size = single(stop - start)
-            share = single(stop - start) / single(stop - first)
-            for i in range(width):
-                center = total[i] / size
-                off = near[i] + center - own_mean[i]
-                own_mean[i] += off * share
-                own_spread[i] += square[i] - center * total[i] + off * off * (start - first) * share
+                off = widen(x[row, i]) - near[i]
+                total[i] += off
+                square[i] += off * off
+        size, share = single(stop - start), single(stop - start) / single(stop)
+        for i in range(width):
+            center = total[i] / size
+            off = near[i] + center - mean[i]
+            mean[i] += off * share
+            spread[i] += square[i] - center * total[i] + off * off * start * share
 
 
 @in_threads
@@ -174,29 +179,33 @@ def scaled(x, scale, shift, low, y):
 @in_threads
 def slopes(x, dy, mean, scale, shift, low, sums, products):
     """Sums over the rows of each part of dy, and of dy * (x - mean), where y was not at its lower bound: float64."""
-    groups, rows, width = x.shape
-    step = max(1, CHUNK // width)
-    parts = sums.shape[1]
+    groups, parts, _ = sums.shape
     for item in prange(groups * parts):
         group, part = item // parts, item % parts
-        first, last = span(part, parts, rows)
-        own_sums, own_products = sums[group, part], products[group, part]
-        own_sums[:] = 0
-        own_products[:] = 0
-        total, product = np.empty(width, single), np.empty(width, single)
-        for start in range(first, last, step):
-            total[:] = 0
-            product[:] = 0
-            for row in range(start, min(start + step, last)):
-                for i in range(width):
-                    value = widen(x[group, row, i])
-                    slope = widen(dy[group, row, i])
-                    slope = slope if value * scale[group, i] + shift[group, i] > low else single(0)
-                    total[i] += slope
-                    product[i] += slope * (value - mean[group, i])
+        first, last = span(part, parts, x.shape[1])
+        facts = mean[group], scale[group], shift[group], low
+        part_slopes(x[group, first:last], dy[group, first:last], facts, sums[group, part], products[group, part])
+
+
+@serial
+def part_slopes(x, dy, facts, sums, products):
+    mean, scale, shift, low = facts
+    rows, width = x.shape
+    step = max(1, CHUNK // width)
+    sums[:] = 0
+    products[:] = 0
+    total, product = np.empty(width, single), np.empty(width, single)
+    for start in range(0, rows, step):
+        total[:] = 0
+        product[:] = 0
+        for row in range(start, min(start + step, rows)):
             for i in range(width):
-                own_sums[i] += total[i]
-                own_products[i] += product[i]
+                value, slope = widen(x[row, i]), widen(dy[row, i])
+                slope = slope if value * scale[i] + shift[i] > low else single(0)
+                total[i] += slope
+                product[i] += slope * (value - mean[i])
+        sums += total
+        products += product
 
 
 @in_threads
@@ -209,7 +218,6 @@ def returned(x, dy, scale, shift, low, by_x, constant, dx):
         first, last = span(part, parts, rows)
         for row in range(first, last):
             for i in range(width):
-                value = widen(x[group, row, i])
-                slope = widen(dy[group, row, i])
+                value, slope = widen(x[group, row, i]), widen(dy[group, row, i])
                 slope = slope if value * scale[group, i] + shift[group, i] > low else single(0)
                 dx[group, row, i] = narrow(slope * scale[group, i] + (value * by_x[group, i] + constant[group, i]))

@@ -5,8 +5,8 @@ A kernel is for a CPU, takes arrays, and runs in the threads of torch: threads o
 
 import os
 import sys
+from collections.abc import Callable
 from functools import cache
-from importlib import import_module
 from inspect import unwrap
 from types import ModuleType
 from typing import Any
@@ -14,23 +14,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
+Load = Callable[[], ModuleType]
 _process = os.getpid()  # threads do not survive a fork: OpenMP ends a child that asks for them
 
 
 @cache
-def _loaded(name: str) -> ModuleType | None:
+def _loaded(load: Load) -> ModuleType | None:
     if not sys.platform.startswith("linux"):  # elsewhere numba has other threads than torch
         return None
     os.environ.setdefault("NUMBA_THREADING_LAYER", "omp")  # numba reads it when it is imported
     try:
-        return import_module(name)
+        return load()
     except ImportError:
         return None
 
 
-def kernels(name: str) -> ModuleType | None:
-    """The module of kernels of that name; None without numba, outside Linux and under torch.compile."""
-    return None if torch.compiler.is_compiling() else _loaded(name)
+def kernels(load: Load) -> ModuleType | None:
+    """The module of kernels that `load` imports; None without numba, outside Linux and under torch.compile."""
+    return None if torch.compiler.is_compiling() else _loaded(load)
 
 
 def forked() -> bool:
@@ -38,14 +39,14 @@ def forked() -> bool:
     return os.getpid() != _process
 
 
-def call(name: str, kernel: str, *values: Tensor | float) -> None:
+def call(load: Load, kernel: str, *values: Tensor | float) -> None:
     """Calls a kernel of a module in as many threads as torch has; in one if `forked`, where "..._serially" must exist.
 
     values: tensors on the CPU, whose memory the kernel sees, and numbers. Raises RuntimeError where `kernels` has none.
     """
-    module = _loaded(name)
+    module = _loaded(load)
     if module is None:
-        raise RuntimeError(f"the kernels of {name} need numba and Linux: ask kernels() first")
+        raise RuntimeError(f"the kernel {kernel} needs numba and Linux: ask kernels() first")
     import numba
 
     limit: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]

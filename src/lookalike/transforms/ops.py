@@ -7,6 +7,7 @@ convolution or a matrix product rounds differently with the batch, the layout an
 
 import math
 from collections.abc import Callable
+from types import ModuleType
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +16,6 @@ from torch import Tensor
 
 from lookalike.functional.machine_code import call, kernels
 
-KERNELS = "lookalike.transforms.jitter_kernels"
 WHITE = 255.0
 LUMA = (0.2989, 0.587, 0.114)  # ITU-R 601-2, as rounded by torchvision
 REACH = 4.0  # a Gaussian kernel ends after so many sigma: what lies beyond holds 6e-5 of the weight
@@ -103,10 +103,10 @@ def color_jitter_(x_BCHW: Pixels, order_B4: Int64[Tensor, "B 4"], amounts_B4: Fl
         )
     amounts = amounts_B4.tolist()
     active = [number for number in range(4) if any(row[number] != NEUTRAL[number] for row in amounts)]
-    if _memory_of_floats(x_BCHW) and kernels(KERNELS) is not None:
+    if _memory_of_floats(x_BCHW) and kernels(compiled_kernels) is not None:
         order_B4 = torch.where(torch.isin(order_B4, torch.tensor(active, dtype=order_B4.dtype)), order_B4, -1)
         blends = amounts_B4.to(x_BCHW), (1 - amounts_B4).double(), (6 * amounts_B4[:, 3]).to(x_BCHW)
-        call(KERNELS, "jitter", x_BCHW.flatten(2), order_B4, *blends, x_BCHW.new_tensor(LUMA))
+        call(compiled_kernels, "jitter", x_BCHW.flatten(2), order_B4, *blends, x_BCHW.new_tensor(LUMA))
         return x_BCHW
     orders = order_B4.tolist()
     for place in range(4):
@@ -178,6 +178,13 @@ def _symmetric_sum(flat_BL: Tensor, weights_BR: Tensor, stride: int) -> Tensor:
         torch.add(flat_BL.narrow(1, before, length), flat_BL.narrow(1, after, length), out=pair)
         total.add_(pair.mul_(weights_BR[:, step : step + 1]))
     return whole
+
+
+def compiled_kernels() -> ModuleType:
+    """The kernels; importing them needs numba."""
+    from lookalike.transforms import jitter_kernels
+
+    return jitter_kernels
 
 
 def _memory_of_floats(x_BCHW: Tensor) -> bool:
