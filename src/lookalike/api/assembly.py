@@ -29,7 +29,7 @@ from lookalike.data.cache import SHARE
 from lookalike.functional.collectives import agree, rank, world
 from lookalike.functional.memory import STEPS, keep_freed_memory
 from lookalike.methods.method import Method
-from lookalike.modules import Bank, InstanceClasses
+from lookalike.modules import Bank, InstanceClasses, split, with_batch_statistics
 from lookalike.recipes import (
     METHODS,
     Recipe,
@@ -52,7 +52,7 @@ from lookalike.training.runtime import Precision, Runtime
 from lookalike.training.saver import Saver
 from lookalike.training.streams import Streams
 from lookalike.training.timeline import timeline
-from lookalike.training.trial import choose_runtime
+from lookalike.training.trial import choose_runtime, tell_of_kernels
 
 FREE = ("runtime", "saving", "watching", "data")  # sections of a recipe that may differ when a run is taken up again
 TRIAL_PIXELS = 2**17  # of the views on which precision and memory format are timed: 128 of 32 x 32, 8 of 224 x 224
@@ -91,6 +91,7 @@ def settle(job: Job, device: torch.device, line: Line) -> Recipe:
     torch.set_num_threads(threads)
     size = view_size(recipe)
     encoder = build_encoder(recipe.backbone, channels=recipe.data.channels, size=size, seed=recipe.seed)
+    with_batch_statistics(encoder, split(world()))  # the layers of the run; of the own rows, so no process waits
     rows = min(TRIAL_PIXELS // size**2, recipe.batch // recipe.accumulate // world())
     rows = max(8, rows)
     views = len(build_views(recipe).plan)
@@ -104,6 +105,7 @@ def settle(job: Job, device: torch.device, line: Line) -> Recipe:
         passes=recipe.epochs * len(job.source) * views / rows / world(),
         say=line.say,
     )
+    tell_of_kernels(runtime, line.say)
     chosen = {
         "device": device.type,
         "precision": runtime.precision,

@@ -1,5 +1,6 @@
 """The one-time trial that picks precision, memory format and compilation: measured on the run's own network."""
 
+import sys
 import time
 from collections.abc import Callable, Sequence
 from copy import deepcopy
@@ -9,6 +10,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from lookalike.functional.batch_norm import compiled_kernels
+from lookalike.functional.machine_code import kernels
 from lookalike.training.runtime import Precision, Runtime
 
 Auto = Literal["auto"]
@@ -56,6 +59,15 @@ def choose_runtime(
     chosen = compiled if took < GAIN * seconds[best] else best
     say(f"{'' if chosen.compile else 'not '}compiled: a pass then takes {took / seconds[best]:.0%} of the time")
     return chosen
+
+
+def tell_of_kernels(runtime: Runtime, say: Callable[[str], None]) -> None:
+    """Says what a run on a CPU does without, where its BatchNorm and its color jitter have no compiled kernels."""
+    if runtime.device.type == "cpu" and kernels(compiled_kernels) is None and sys.platform.startswith("linux"):
+        say(
+            "no compiled kernels for this CPU: BatchNorm in bf16 and color jitter take longer without numba; "
+            "pip install 'lookalike[cpu]'"
+        )
 
 
 def _best(seconds: dict[Runtime, float]) -> Runtime:
