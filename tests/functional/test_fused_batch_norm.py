@@ -25,35 +25,44 @@ def parameters(channels: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return torch.rand(channels) + 0.5, torch.randn(channels), torch.randn(channels), torch.rand(channels) + 0.5
 
 
-def slow(x: Tensor, dy: Tensor, weight: Tensor, bias: Tensor, low: float, blocks: int) -> dict[str, Tensor]:
+def slow(
+    x: Tensor, dy: Tensor, weight: Tensor, bias: Tensor, low: float, blocks: int, onto: Tensor
+) -> dict[str, Tensor]:
     """Results and gradients in fp64, block by block, by autograd."""
-    x, weight, bias = (t.detach().double().requires_grad_() for t in (x, weight, bias))
+    x, weight, bias, onto = (t.detach().double().requires_grad_() for t in (x, weight, bias, onto))
     means, variances, ys = [], [], []
-    for part in x.split(len(x) // blocks):
+    for part, more in zip(x.split(len(x) // blocks), onto.split(len(x) // blocks), strict=True):
         rows = part.transpose(0, 1).flatten(1)
         mean, var = rows.mean(1), rows.var(1, unbiased=False)
         means.append(mean.detach())
         variances.append(rows.var(1).detach())
         normal = (part - mean[:, None, None]) / (var + 1e-5).sqrt()[:, None, None]
-        ys.append((normal * weight[:, None, None] + bias[:, None, None]).clamp_min(low))
+        ys.append((normal * weight[:, None, None] + bias[:, None, None] + more).clamp_min(low))
     y = torch.cat(ys)
-    dx, dw, db = torch.autograd.grad(y, (x, weight, bias), dy.double())
-    found = {"y": y.detach(), "dx": dx, "dw": dw, "db": db}
+    dx, dw, db, d_onto = torch.autograd.grad(y, (x, weight, bias, onto), dy.double())
+    found = {"y": y.detach(), "dx": dx, "dw": dw, "db": db, "d_onto": d_onto}
     return found | {"mean": torch.stack(means).mean(0), "var": torch.stack(variances).mean(0)}
 
 
+@pytest.mark.parametrize("adds", [False, True])
 @pytest.mark.parametrize("low", [-torch.inf, 0.0])
 @pytest.mark.parametrize("blocks", [1, 4])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_kernel_is_the_slow_loop(shape: tuple[int, ...], blocks: int, low: float) -> None:
-    x, dy = maps(shape).requires_grad_(), maps(shape)
+def test_kernel_is_the_slow_loop(shape: tuple[int, ...], blocks: int, low: float, adds: bool) -> None:
+    x, dy, onto = maps(shape).requires_grad_(), maps(shape), (maps(shape) * adds).requires_grad_()
     weight, bias, mean, var = parameters(shape[1])
-    expected = slow(x, dy, weight, bias, low, blocks)
+    expected = slow(x, dy, weight, bias, low, blocks, onto)
     moved = {"mean": 0.75 * mean + 0.25 * expected.pop("mean"), "var": 0.75 * var + 0.25 * expected.pop("var")}
     weight.requires_grad_()
     bias.requires_grad_()
-    y = Fused.apply(x, weight, bias, mean, var, 0.25, 1e-5, low, blocks)
-    found = dict(zip(("dx", "dw", "db"), torch.autograd.grad(y, (x, weight, bias), dy), strict=True)) | {"y": y}
+    y = Fused.apply(x, weight, bias, mean, var, 0.25, 1e-5, low, blocks, *([onto] if adds else []))
+    names, inputs = (
+        (("dx", "dw", "db", "d_onto"), (x, weight, bias, onto)) if adds else (("dx", "dw", "db"), (x, weight, bias))
+    )
+    found = dict(zip(names, torch.autograd.grad(y, inputs, dy), strict=True)) | {"y": y}
+    if adds:
+        near = (expected["y"] - low).abs() < 1e-4  # where rounding decides on which side of the bound a number lies
+        assert torch.equal(found["d_onto"].double()[~near], expected["d_onto"][~near])
     assert y.dtype == torch.bfloat16
     assert y.is_contiguous(memory_format=LAST)
     for name in ("y", "dx"):  # half a step of bf16, which has 8 bits, of what is added up

@@ -85,41 +85,44 @@ class InBlocks(torch.autograd.Function):
 
 
 class Fused(torch.autograd.Function):
-    """max(BatchNorm of each of G blocks of rows, low) of bf16 maps in channels_last on a CPU: see `fused`.
+    """max(BatchNorm of each of G blocks of rows + onto, low) of bf16 maps in channels_last on a CPU: see `fused`.
 
-    mean, var: (C,), moved towards the average of the blocks' own. The result is not kept for the backward pass, which
-    knows from x where it was bounded.
+    mean, var: (C,), moved towards the average of the blocks' own. onto: maps like x, or None. Without it the result is
+    not kept for the backward pass, which knows from x where it was bounded.
     """
 
     @staticmethod
-    def forward(ctx, x, weight, bias, mean, var, rate, eps, low, blocks):
+    def forward(ctx, x, weight, bias, mean, var, rate, eps, low, blocks, onto=None):
         y, width = torch.empty_like(x), row_of_pixels(x, blocks) * x.shape[1]
         facts = [weight.new_empty(blocks, width) for _ in range(4)]
-        maps = (bits_of(map, blocks, width) for map in (x, y))
-        call(compiled_kernels, "forward", *maps, weight.detach(), bias.detach(), eps, low, rate, mean, var, *facts)
-        ctx.save_for_backward(x, *facts)
-        ctx.low = low
+        adds = onto is not None
+        maps = (bits_of(map, blocks, width) for map in (x, y, onto if adds else x))
+        moved = weight.detach(), bias.detach(), eps, low, rate, mean, var
+        call(compiled_kernels, "forward", *maps, adds, *moved, *facts)
+        ctx.save_for_backward(x, y if adds else x, *facts)
+        ctx.low, ctx.adds = low, adds
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx, dy):
-        x, *facts = ctx.saved_tensors
+        x, y, *facts = ctx.saved_tensors
         dy, dx = dy.contiguous(memory_format=torch.channels_last), torch.empty_like(x)
+        d_onto = torch.empty_like(x) if ctx.adds else dx
         d_weight, d_bias = (facts[0].new_empty(x.shape[1]) for _ in range(2))
-        maps = (bits_of(map, *facts[0].shape) for map in (x, dy, dx))
-        call(compiled_kernels, "backward", *maps, ctx.low, *facts, d_weight, d_bias)
-        return dx, d_weight, d_bias, None, None, None, None, None, None
+        maps = (bits_of(map, *facts[0].shape) for map in (x, y, dy, dx, d_onto))
+        call(compiled_kernels, "backward", *maps, ctx.adds, ctx.low, *facts, d_weight, d_bias)
+        return dx, d_weight, d_bias, None, None, None, None, None, None, d_onto if ctx.adds else None
 
 
-def fused(x: Tensor, *parameters: Tensor | None) -> bool:
+def fused(x: Tensor, *parameters: Tensor | None, onto: Tensor | None = None) -> bool:
     """Whether `Fused` can take these maps, weights and running statistics, and is worth it."""
     return (
         x.device.type == "cpu"
-        and x.dtype == torch.bfloat16
         and x.dim() == 4
         and x.numel() >= SMALL
-        and x.is_contiguous(memory_format=torch.channels_last)
+        and all(map.dtype == torch.bfloat16 for map in (x, onto) if map is not None)
+        and all(map.is_contiguous(memory_format=torch.channels_last) for map in (x, onto) if map is not None)
         and all(one is not None and one.dtype == torch.float32 for one in parameters)
         and not forked()
         and kernels(compiled_kernels) is not None

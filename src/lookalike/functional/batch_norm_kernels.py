@@ -16,16 +16,17 @@ from lookalike.functional.machine_code import compiled
 
 PARTS = 16  # of all blocks together, or more
 CHUNK = 16384  # numbers that are added up in float32
+NONE = np.float32(-np.inf)  # no lower bound
 
 bits, single, half = np.uint32, np.float32, np.uint16
 serial, in_threads = (partial(compiled, threads=threads, fastmath={"contract"}) for threads in (False, True))
 
 
 @serial
-def forward(x, y, weight, bias, eps, low, rate, running_mean, running_var, mean, inverse, scale, shift):
-    """y = max(BatchNorm(x), low) for each block, whose mean, 1 / std, scale and shift it tells: (G, L), k times (C,).
+def forward(x, y, onto, adds, weight, bias, eps, low, rate, running_mean, running_var, mean, inverse, scale, shift):
+    """y = max(BatchNorm(x) + onto, low) for each block, whose mean, 1 / std, scale and shift it tells: (G, L).
 
-    running_mean, running_var: (C,), moved towards the average of the blocks' own.
+    onto: counts if `adds`. running_mean, running_var: (C,), moved towards the average of the blocks' own.
     """
     groups, rows, width = x.shape
     channels = len(weight)
@@ -46,17 +47,24 @@ def forward(x, y, weight, bias, eps, low, rate, running_mean, running_var, mean,
     for c in range(channels):
         running_mean[c] += rate * (all_means[c] - running_mean[c])
         running_var[c] += rate * (all_vars[c] - running_var[c])
-    scaled(x, scale, shift, single(low), y)
+    if adds:
+        scaled_onto(x, onto, scale, shift, single(low), y)
+    else:
+        scaled(x, scale, shift, single(low), y)
 
 
 @serial
-def backward(x, dy, dx, low, mean, inverse, scale, shift, d_weight, d_bias):
-    """dx, and the gradients of weight and bias, added up over the blocks."""
+def backward(x, y, dy, dx, d_onto, adds, low, mean, inverse, scale, shift, d_weight, d_bias):
+    """dx, if `adds` the gradient of what was added, and those of weight and bias, added up over the blocks."""
     groups, rows, width = x.shape
     channels = len(d_weight)
     count = rows * (width // channels)
     sums, products = parts_of(x), parts_of(x)
-    slopes(x, dy, mean, scale, shift, single(low), sums, products)
+    if adds:
+        bounded(y, dy, single(low), d_onto)
+        slopes(x, d_onto, mean, scale, shift, NONE, sums, products)
+    else:
+        slopes(x, dy, mean, scale, shift, single(low), sums, products)
     by_x, constant = np.empty_like(scale), np.empty_like(scale)
     d_weight[:] = 0
     d_bias[:] = 0
@@ -70,7 +78,10 @@ def backward(x, dy, dx, low, mean, inverse, scale, shift, d_weight, d_bias):
             c = i % channels
             by_x[group, i] = -scale[group, i] * inverse[group, i] * product[c] / count
             constant[group, i] = -scale[group, i] * total[c] / count - by_x[group, i] * mean[group, i]
-    returned(x, dy, scale, shift, single(low), by_x, constant, dx)
+    if adds:
+        returned(x, d_onto, scale, shift, NONE, by_x, constant, dx)
+    else:
+        returned(x, dy, scale, shift, single(low), by_x, constant, dx)
 
 
 @serial
@@ -174,6 +185,33 @@ def scaled(x, scale, shift, low, y):
             for i in range(width):
                 value = widen(x[group, row, i]) * scale[group, i] + shift[group, i]
                 y[group, row, i] = narrow(low if value < low else value)
+
+
+@in_threads
+def scaled_onto(x, onto, scale, shift, low, y):
+    """y = max(x * scale + shift + onto, low)."""
+    groups, rows, width = x.shape
+    parts = max(1, PARTS // groups)
+    for item in prange(groups * parts):
+        group, part = item // parts, item % parts
+        first, last = span(part, parts, rows)
+        for row in range(first, last):
+            for i in range(width):
+                value = widen(x[group, row, i]) * scale[group, i] + (shift[group, i] + widen(onto[group, row, i]))
+                y[group, row, i] = narrow(low if value < low else value)
+
+
+@in_threads
+def bounded(y, dy, low, out):
+    """dy, and 0 where y is at its lower bound."""
+    groups, rows, width = y.shape
+    parts = max(1, PARTS // groups)
+    for item in prange(groups * parts):
+        group, part = item // parts, item % parts
+        first, last = span(part, parts, rows)
+        for row in range(first, last):
+            for i in range(width):
+                out[group, row, i] = dy[group, row, i] if widen(y[group, row, i]) > low else half(0)
 
 
 @in_threads

@@ -39,7 +39,7 @@ def forked() -> bool:
     return os.getpid() != _process
 
 
-def call(load: Load, kernel: str, *values: Tensor | float) -> None:
+def call(load: Load, kernel: str, *values: Tensor | float | bool) -> None:
     """Calls a kernel of a module in as many threads as torch has; in one if `forked`, where "..._serially" must exist.
 
     values: tensors on the CPU, whose memory the kernel sees, and numbers. Raises RuntimeError where `kernels` has none.

@@ -7,11 +7,11 @@ from typing import Any, Literal
 import timm
 import torch
 from jaxtyping import Float, UInt8
-from timm.layers import BatchNormAct2d
 from timm.models import resnet
 from torch import Tensor, nn
 
 from lookalike.modules.batch_statistics import in_blocks
+from lookalike.modules.residual import join_activations
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 NARROW = {"resnet18_quarter": 16, "resnet18_half": 32}  # channels of the first stage; ResNet-18 has 64
@@ -158,22 +158,8 @@ def _resnet(name: str, small: bool, keep_pool: bool, arguments: dict[str, Any]) 
         nn.init.kaiming_normal_(body.conv1.weight, mode="fan_out", nonlinearity="relu")  # as the other convolutions
     if small and not keep_pool:
         body.maxpool = nn.Identity()
-    for block in body.modules():
-        _join_relu(block)
+    join_activations(body)
     return body
-
-
-def _join_relu(block: Any) -> None:
-    """The activations right after a BatchNorm become part of that layer, which may compute both at once."""
-    after = {resnet.BasicBlock: (1,), resnet.Bottleneck: (1, 2), resnet.ResNet: (1,)}.get(type(block), ())
-    for number in after:
-        norm, act = getattr(block, f"bn{number}"), getattr(block, f"act{number}")
-        plain = type(norm) is nn.BatchNorm2d and type(act) is nn.ReLU
-        if plain and isinstance(getattr(block, "drop_block", None), nn.Identity | None):
-            joined = BatchNormAct2d(norm.num_features, norm.eps, norm.momentum)
-            joined.weight, joined.bias = norm.weight, norm.bias
-            setattr(block, f"bn{number}", joined)
-            setattr(block, f"act{number}", nn.Identity())
 
 
 def _narrow(width: int, arguments: dict[str, Any]) -> nn.Module:

@@ -145,36 +145,42 @@ class BatchNorm(_BatchNorm):
         self.blocks = False  # whether the rows of a group lie together, instead of every G-th
         self.train(layer.training)
 
-    def forward(self, x: Float[Tensor, "B C *positions"]) -> Float[Tensor, "B C *positions"]:
-        """Raises ValueError if the groups cannot be dealt evenly to processes, or the rows to groups."""
+    def forward(
+        self, x: Float[Tensor, "B C *positions"], onto: Float[Tensor, "B C *positions"] | None = None
+    ) -> Float[Tensor, "B C *positions"]:
+        """onto: what the result is added to, before the activation.
+
+        Raises ValueError if the groups cannot be dealt evenly to processes, or the rows to groups.
+        """
         mean, var = self.running_mean, self.running_var
         if not self.training and mean is not None:
-            return self._acted(F.batch_norm(x, mean, var, self.weight, self.bias, False, 0.0, self.eps))
+            return self._acted(F.batch_norm(x, mean, var, self.weight, self.bias, False, 0.0, self.eps), onto)
         rate = self._rate()
         if self.policy == "global" and world() > 1:
-            return self._acted(self._synchronized(x, rate))
+            return self._acted(self._synchronized(x, rate), onto)
         count = groups_here(self.policy)
-        if (count < 2 or self.blocks) and self._fused(x):
-            return Fused.apply(x, self.weight, self.bias, mean, var, rate, self.eps, self._low, max(count, 1))
+        if (count < 2 or self.blocks) and self._fused(x, onto):
+            return Fused.apply(x, self.weight, self.bias, mean, var, rate, self.eps, self._low, max(count, 1), onto)
         if count > 1:
-            return self._split(x, count, rate)
-        return self._acted(F.batch_norm(x, mean, var, self.weight, self.bias, True, rate, self.eps))
+            return self._acted(self._split(x, count, rate), onto)
+        return self._acted(F.batch_norm(x, mean, var, self.weight, self.bias, True, rate, self.eps), onto)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, policy={self.policy}"
 
-    def _acted(self, y: Tensor) -> Tensor:
-        return self.act(self.drop(y))
+    def _acted(self, y: Tensor, onto: Tensor | None) -> Tensor:
+        y = self.drop(y)
+        return self.act(y if onto is None else y.add_(onto))
 
     @property
     def _low(self) -> float:
         """The least value of the result."""
         return 0.0 if type(self.act) is nn.ReLU else -torch.inf
 
-    def _fused(self, x: Tensor) -> bool:
+    def _fused(self, x: Tensor, onto: Tensor | None) -> bool:
         """Whether one kernel does all of it."""
         plain = type(self.drop) is nn.Identity and type(self.act) in (nn.Identity, nn.ReLU)
-        return plain and fused(x, self.weight, self.bias, self.running_mean, self.running_var)
+        return plain and fused(x, self.weight, self.bias, self.running_mean, self.running_var, onto=onto)
 
     def _rate(self) -> float:
         """How far the running statistics move in this forward; counts it."""
@@ -193,9 +199,9 @@ class BatchNorm(_BatchNorm):
         moved = [None if t is None else t.repeat(groups, 1) for t in (self.running_mean, self.running_var)]
         facts = x, self.weight, self.bias, *moved, rate, self.eps
         if self.blocks and all(t is not None for t in (self.weight, self.bias, *moved)):
-            y = self._acted(InBlocks.apply(*facts))
+            y = InBlocks.apply(*facts)
         else:
-            y = self._acted(self._folded(x, groups, moved, rate))
+            y = self._folded(x, groups, moved, rate)
         with torch.no_grad():
             for buffer, each in zip((self.running_mean, self.running_var), moved, strict=True):
                 if buffer is not None and each is not None:
