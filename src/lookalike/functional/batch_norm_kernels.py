@@ -14,7 +14,7 @@ from numba import prange
 
 from lookalike.functional.machine_code import compiled
 
-PARTS = 16  # of all blocks together, or more
+PARTS = 16  # of all blocks together; more where there are more blocks
 CHUNK = 16384  # numbers that are added up in float32
 NONE = np.float32(-np.inf)  # no lower bound
 
