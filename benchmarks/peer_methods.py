@@ -52,8 +52,7 @@ from lightly.utils.scheduler import cosine_schedule
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
-from lookalike.modules import Encoder
-from peers import as_timm_has_it
+from lookalike.modules import Encoder, backbone
 
 PAIR = SimCLRTransform(input_size=32, cj_strength=0.5, gaussian_blur=0.0)
 MOCO_PAIR = SimCLRTransform(input_size=32, cj_bright=0.4, cj_contrast=0.4, cj_sat=0.4, cj_hue=0.1, gaussian_blur=0.0)
@@ -290,7 +289,7 @@ METHODS: dict[str, Callable[[], Peer]] = {
 
 
 def network() -> Encoder:
-    return as_timm_has_it("resnet18_quarter", zero_init_last=False)
+    return backbone("resnet18_quarter", stem="small", zero_init_last=False)
 
 
 def slow(module: nn.Module) -> nn.Module:

@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import cycle
-from unittest import mock
 
 import numpy as np
 import torch
@@ -214,13 +213,7 @@ def bare(batch: int, precision: str) -> Rate:
 
 def network() -> Encoder:
     torch.manual_seed(0)
-    return as_timm_has_it("resnet18")
-
-
-def as_timm_has_it(name: str, **choices: bool) -> Encoder:
-    """Our encoder with timm's own blocks: ours have BatchNorm layers that add the shortcut, which lightly's cannot."""
-    with mock.patch("lookalike.modules.backbones.join_activations"):
-        return backbone(name, stem="small", **choices)
+    return backbone("resnet18", stem="small")
 
 
 def cycle_over(loader: torch.utils.data.DataLoader) -> Iterator[list[Tensor]]:

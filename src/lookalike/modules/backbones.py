@@ -11,7 +11,6 @@ from timm.models import resnet
 from torch import Tensor, nn
 
 from lookalike.modules.batch_statistics import in_blocks
-from lookalike.modules.residual import join_activations
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 NARROW = {"resnet18_quarter": 16, "resnet18_half": 32}  # channels of the first stage; ResNet-18 has 64
@@ -158,7 +157,6 @@ def _resnet(name: str, small: bool, keep_pool: bool, arguments: dict[str, Any]) 
         nn.init.kaiming_normal_(body.conv1.weight, mode="fan_out", nonlinearity="relu")  # as the other convolutions
     if small and not keep_pool:
         body.maxpool = nn.Identity()
-    join_activations(body)
     return body
 
 

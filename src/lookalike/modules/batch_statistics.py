@@ -21,6 +21,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from lookalike.functional.batch_norm import Fused, InBlocks, Synchronized, dense_format, fused
 from lookalike.functional.collectives import all_sum, world
+from lookalike.modules.residual import join_activations
 
 
 def split(groups: int) -> str:
@@ -34,9 +35,12 @@ def with_batch_statistics(module: nn.Module, policy: str, kind: type[_BatchNorm]
     """The module with every BatchNorm layer of a kind under the policy; parameters, buffers and names stay.
 
     Layers are replaced in place, the result is `module` itself unless it is a BatchNorm. A policy can be changed
-    later by another call. kind: nn.BatchNorm1d are the layers of heads. Raises ValueError for an unknown policy.
+    later by another call. kind: nn.BatchNorm1d are the layers of heads. In ResNets of timm the layers also apply the
+    ReLU after them and add the shortcut, which a kernel can do at once. Raises ValueError for an unknown policy.
     """
     groups(policy)
+    if policy != "local" and issubclass(nn.BatchNorm2d, kind):
+        join_activations(module)
     converted: dict[nn.Module, nn.Module] = {}
     for name, layer in list(module.named_modules(remove_duplicate=False)):
         if isinstance(layer, BatchNorm) and issubclass(layer.kind, kind):

@@ -45,11 +45,11 @@ JOINED: dict[type, tuple[type, int]] = {
 }
 
 
-def join_activations(body: nn.Module) -> None:
-    """Changes a ResNet of timm in place, wherever a BatchNorm and its ReLU have nothing between them."""
-    if type(body) is resnet.ResNet and _plain(body, 1):
-        _join(body, 1, BatchNormAct2d)
-    for block in list(body.modules()):
+def join_activations(module: nn.Module) -> None:
+    """Changes the ResNets of timm in a module in place, wherever a BatchNorm and its ReLU have nothing between them."""
+    for block in list(module.modules()):
+        if type(block) is resnet.ResNet and _plain(block, 1):
+            _join(block, 1, BatchNormAct2d)
         kind, last = JOINED.get(type(block), (None, 0))
         if kind is not None and all(_plain(block, number) for number in range(1, last + 1)):
             for number in range(1, last):
