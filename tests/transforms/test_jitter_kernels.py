@@ -10,6 +10,11 @@ from lookalike.transforms import ops
 pytest.importorskip("numba")
 
 
+@pytest.fixture(autouse=True)
+def _few_numbers_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ops, "FEW", 1)
+
+
 def images(channels: int, side: int, whole: bool) -> Tensor:
     levels = torch.randint(0, 256, (24, channels, side, side)).float()
     return levels if whole else (levels + torch.rand_like(levels) - 0.5).clamp_(0, 255)

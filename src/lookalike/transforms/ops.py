@@ -16,6 +16,7 @@ from torch import Tensor
 
 from lookalike.functional.machine_code import call, kernels
 
+FEW = 2**16  # numbers; for fewer, importing a compiler costs more than its kernels save
 WHITE = 255.0
 LUMA = (0.2989, 0.587, 0.114)  # ITU-R 601-2, as rounded by torchvision
 REACH = 4.0  # a Gaussian kernel ends after so many sigma: what lies beyond holds 6e-5 of the weight
@@ -103,7 +104,7 @@ def color_jitter_(x_BCHW: Pixels, order_B4: Int64[Tensor, "B 4"], amounts_B4: Fl
         )
     amounts = amounts_B4.tolist()
     active = [number for number in range(4) if any(row[number] != NEUTRAL[number] for row in amounts)]
-    if _memory_of_floats(x_BCHW) and kernels(compiled_kernels) is not None:
+    if _memory_of_floats(x_BCHW) and x_BCHW.numel() >= FEW and kernels(compiled_kernels) is not None:
         order_B4 = torch.where(torch.isin(order_B4, torch.tensor(active, dtype=order_B4.dtype)), order_B4, -1)
         blends = amounts_B4.to(x_BCHW), (1 - amounts_B4).double(), (6 * amounts_B4[:, 3]).to(x_BCHW)
         call(compiled_kernels, "jitter", x_BCHW.flatten(2), order_B4, *blends, x_BCHW.new_tensor(LUMA))
