@@ -3,9 +3,10 @@
     pip install lightly
     python benchmarks/beside.py IMAGES OUT [--methods swav,dcl] [--rates 0.003] [--seeds 0] [--only check,quality,speed]
 
-IMAGES and OUT are those of quality.py, whose runs in OUT are ours: they are read, and not made. lightly's methods are
-those of peer_methods.py in a plain torch loop. Both choose among learning rates by the same held-out images; the chosen
-runs are scored by k-NN and the linear probe, by the code of `lookalike evaluate`. What is in OUT is not run again.
+IMAGES and OUT are those of quality.py, whose newest result files have our runs: they are read, and not made. lightly's
+methods are those of peer_methods.py in a plain torch loop. Both choose among learning rates by the same held-out
+images; the chosen runs are scored by k-NN and the linear probe, by the code of `lookalike evaluate`. What is in OUT is
+not run again, nor with --on-record what the newest result file holds of lightly's.
 
     check     the loss on the same random rows beside ours, and whether it falls in the first steps
     quality   trials and chosen runs; lightly computes in bf16 and channels_last, as we do, which saves time
@@ -21,7 +22,7 @@ import json
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from importlib.metadata import version
 from itertools import islice
@@ -45,8 +46,7 @@ from machine import methods_of, revision, save
 from peer_losses import compared
 from peer_methods import METHODS, Moment, Peer
 from peers import Rate, Until, cycle_over, paired, rate, tensor
-from quality import BENCH, split, title
-from quality import final as final_of_ours
+from quality import BENCH, Key, on_record, split, title, untested
 
 RATES, SEEDS = BENCH["bench"]["rates"], [0]
 BATCH, EPOCHS, WARMUP = (BENCH["bench"][name] for name in ("batch", "epochs", "warmup"))
@@ -186,31 +186,47 @@ def percent(found: list[dict]) -> Percent:
     return {title(one): round(100 * one["value"], 2) for one in found}
 
 
-def ours(method: str, learning_rate: float, out: Path) -> dict | None:
-    """The run of quality.py with seed 0, where OUT has it."""
-    entry = out / "runs" / f"{method}-{learning_rate:g}-0" / "entry.json"
-    if not entry.exists():
-        return None
-    found = json.loads(entry.read_text())
-    return {name: found[name] for name in ("method", "rate", "seed", "seconds", "loss")} | {
-        "held_out": percent(found["held_out"])
-    }
+def ours(method: str, rates: list[float]) -> tuple[list[dict], list[dict]]:
+    """Our trials at these rates and our runs at the best of them, in percent; nothing where none is on record."""
+    found = methods_of("quality").get(method) or methods_of("methods").get(method) or {}
+    runs = [in_percent(run) for run in on_record(found).values() if run["rate"] in rates]
+    trials = [untested(run) for run in runs if run["seed"] == 0]
+    chosen = best(trials)["rate"] if trials else None
+    return trials, [run for run in runs if run["rate"] == chosen and "test" in run]
+
+
+def in_percent(run: dict) -> dict:
+    kept = {name: run[name] for name in ("method", "rate", "seed", "seconds", "loss", "revision")}
+    kept["held_out"] = percent(run["held_out"])
+    if "test" in run:
+        kept["test"] = {name: round(100 * value, 2) for name, value in run["test"]["trained"].items()}
+    return kept
 
 
 def best(trials: list[dict]) -> dict:
     return max(trials, key=lambda one: one["held_out"]["k=200"])
 
 
-def quality(method: str, rates: list[float], seeds: list[int], out: Path) -> dict:
-    """Trials of the learning rates, and the runs at the chosen ones: lightly's of all seeds, ours of seed 0."""
-    trials = [once(method, learning_rate, 0, out) for learning_rate in rates]
-    mine = [run for learning_rate in rates if (run := ours(method, learning_rate, out)) is not None]
-    chosen = {"lightly": [final(method, once(method, best(trials)["rate"], seed, out), out) for seed in seeds]}
-    if mine:
-        run = best(mine)
-        chosen["lookalike"] = [run | {"test": percent(final_of_ours(run, out)["trained"])}]
-    print(method, {name: [(run["rate"], run["test"]) for run in runs] for name, runs in chosen.items()}, flush=True)
-    return {"trials": {"lightly": trials, "lookalike": mine}, "chosen": chosen}
+def quality(method: str, rates: list[float], seeds: list[int], out: Path, known: Mapping[Key, dict]) -> dict:
+    """Trials of the learning rates, and the runs at the chosen ones; known: lightly's that are not run again."""
+    trials = [known.get((learning_rate, 0)) or once(method, learning_rate, 0, out) for learning_rate in rates]
+    chosen = best(trials)["rate"]
+    runs = [known.get((chosen, seed), {}) for seed in seeds]
+    runs = [
+        run if "test" in run else final(method, once(method, chosen, seed, out), out)
+        for run, seed in zip(runs, seeds, strict=True)
+    ]
+    mine = ours(method, rates)
+    tried = {"lightly": [untested(trial) for trial in trials], "lookalike": mine[0]}
+    found = {"trials": tried, "chosen": {"lightly": runs, "lookalike": mine[1]}}
+    print(method, {who: [(run["rate"], run["test"]) for run in each] for who, each in found["chosen"].items()})
+    return found
+
+
+def recorded(method: str) -> dict[Key, dict]:
+    """lightly's runs in the newest result file, by rate and seed."""
+    found = methods_of("beside").get(method, {}).get("quality")
+    return on_record({"trials": found["trials"]["lightly"], "runs": found["chosen"]["lightly"]}) if found else {}
 
 
 def check(method: str, out: Path) -> dict:
@@ -275,6 +291,7 @@ def main() -> None:
     parser.add_argument("--methods", default=",".join(METHODS))
     parser.add_argument("--rates", default=",".join(map(str, RATES)))
     parser.add_argument("--seeds", default=",".join(map(str, SEEDS)))
+    parser.add_argument("--on-record", action="store_true")
     parser.add_argument("--only", default="check,quality,speed")
     parser.add_argument("--seconds", type=float, default=20.0, help="of the speed, for each library, case and round")
     parser.add_argument("--rounds", type=int, default=3)
@@ -285,7 +302,7 @@ def main() -> None:
     rates, seeds = [float(one) for one in asked.rates.split(",")], [int(one) for one in asked.seeds.split(",")]
     parts: dict[str, Callable[[str], dict]] = {
         "check": lambda method: check(method, asked.out),
-        "quality": lambda method: quality(method, rates, seeds, asked.out),
+        "quality": lambda method: quality(method, rates, seeds, asked.out, recorded(method) if asked.on_record else {}),
         "speed": lambda method: speed(method, asked.out, asked),
     }
     for method in asked.methods.split(","):

@@ -121,7 +121,8 @@ def mean_of(runs: list[dict]) -> list[str]:
     """Learning rate and scores; empty cells where there was no run."""
     if not runs:
         return [""] * (1 + len(JUDGED))
-    return [f"{runs[0]['rate']:g}", *(f"{statistics.mean(run['test'][name] for run in runs):.1f}" for name in JUDGED)]
+    judged = [[run["test"][name] for run in runs if name in run["test"]] for name in JUDGED]
+    return [f"{runs[0]['rate']:g}", *(f"{statistics.mean(scores):.1f}" if scores else "" for scores in judged)]
 
 
 def costs(runs: list[dict]) -> list[str]:
