@@ -88,10 +88,11 @@ def test_another_torch_needs_to_be_allowed(unfinished):
 def test_what_draws_or_decodes_otherwise_needs_to_be_allowed_once(unfinished):
     path = unfinished / "manifest.json"
     manifest = json.loads(path.read_text())
-    other = {"versions": manifest["versions"] | {"pillow": "1.0"}, "code": "f" * 32}
+    other = {"versions": manifest["versions"] | {"pillow": "1.0", "numba": "0.1"}, "code": "f" * 32}
     path.write_text(json.dumps(manifest | other | {"machine": manifest["machine"] | {"instructions": "NEON"}}))
     text = mistake("pretrain", "--resume", unfinished)
     assert "and was 1.0" in text
+    assert "and was 0.1" in text
     assert "the code of lookalike is not what it was" in text
     assert "and the last one did with NEON" in text
     assert lookalike("pretrain", "--resume", unfinished, "--allow-different-numerics").code == 0

@@ -1,7 +1,9 @@
 """BatchNorm of bf16 maps by compiled kernels, against an fp64 loop over groups, and against torch's own layer."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +11,7 @@ from torch import Tensor
 
 from lookalike.functional import machine_code
 from lookalike.functional.batch_norm import SMALL, Fused, compiled_kernels, fused
+from lookalike.modules import backbone, with_batch_statistics
 
 pytest.importorskip("numba")
 LAST = torch.channels_last
@@ -182,3 +185,88 @@ def test_a_forked_process_asks_for_no_threads() -> None:
 
 def test_kernels_are_there_where_numba_is() -> None:
     assert (machine_code.kernels(compiled_kernels) is not None) == sys.platform.startswith("linux")
+
+
+@pytest.mark.parametrize("blocks", [2, 8])
+def test_a_block_has_the_same_bits_wherever_it_is(blocks: int) -> None:
+    """So split statistics do not depend on how many processes have the blocks."""
+    x, dy = maps((64, 16, 8, 8)), maps((64, 16, 8, 8))
+    results = []
+    for parts in (1, blocks):
+        rows = x.chunk(parts), dy.chunk(parts)
+        found = [
+            halves(part.contiguous(memory_format=LAST), slope, blocks // parts)
+            for part, slope in zip(*rows, strict=True)
+        ]
+        results.append([torch.cat(each) for each in zip(*found, strict=True)])
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
+def halves(x: Tensor, dy: Tensor, blocks: int) -> tuple[Tensor, Tensor]:
+    x = x.detach().requires_grad_()
+    y = Fused.apply(x, *parameters_of_seed(), 0.1, 1e-5, 0.0, blocks)
+    return y.detach(), torch.autograd.grad(y, x, dy)[0]
+
+
+THREADS = """
+import torch
+from lookalike.functional.batch_norm import Fused, fused
+from lookalike.transforms import ops
+torch.set_num_threads(1)
+x = torch.randn(64, 16, 16, 16).bfloat16().contiguous(memory_format=torch.channels_last)
+v = torch.ones(16), torch.zeros(16), torch.zeros(16), torch.ones(16)
+assert fused(x, *v)
+Fused.apply(x, *v, 0.1, 1e-5, 0.0, 1)
+ops.color_jitter_(torch.rand(32, 3, 32, 32) * 255, torch.rand(32, 4).argsort(1), torch.rand(32, 4))
+assert torch.get_num_threads() == 1, torch.get_num_threads()
+"""
+
+
+def test_torch_keeps_its_number_of_threads() -> None:
+    """numba tells OpenMP how many there are when it starts, and torch's convolutions would round by that number."""
+    environment = os.environ | {"NUMBA_NUM_THREADS": "2"}
+    done = subprocess.run([sys.executable, "-c", THREADS], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+BROKEN = """
+import torch
+from lookalike.functional.batch_norm import compiled_kernels
+from lookalike.functional.machine_code import call, kernels, missing
+assert kernels(compiled_kernels) is None
+print(missing(compiled_kernels))
+try:
+    call(compiled_kernels, "forward")
+except RuntimeError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="kernels are for Linux")
+@pytest.mark.parametrize("error", ["ImportError", "SystemError", "AttributeError"])
+def test_a_numba_that_does_not_work_is_none(tmp_path: Path, error: str) -> None:
+    (tmp_path / "numba.py").write_text(f"raise {error}('needs another numpy')")
+    paths = os.pathsep.join([str(tmp_path), *sys.path])
+    environment = os.environ | {"PYTHONPATH": paths}
+    done = subprocess.run([sys.executable, "-c", BROKEN], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    first, second = done.stdout.splitlines()
+    assert first == f"{error}: needs another numpy"
+    assert f"needs numba and Linux ({first})" in second
+
+
+def test_an_openmp_that_cannot_start_is_none() -> None:
+    environment = os.environ | {"NUMBA_THREADING_LAYER": "tbb", "NUMBA_THREADING_LAYER_PRIORITY": "tbb"}
+    code = BROKEN + "print(torch.get_num_threads() > 0)"
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    if done.returncode and "AssertionError" in done.stderr:
+        pytest.skip("TBB is installed here")
+    assert "No threading layer could be loaded" in done.stdout
+
+
+def test_compiled_networks_have_no_break_at_a_norm() -> None:
+    net = with_batch_statistics(backbone("resnet18_quarter", stem="small"), "global").to(memory_format=LAST)
+    x = torch.rand(16, 3, 32, 32).contiguous(memory_format=LAST)
+    whole = torch.compile(net, backend="eager", fullgraph=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert whole(x).shape == (16, 128)

@@ -83,3 +83,8 @@ def test_each_view_has_its_own_batch_statistics() -> None:
 def test_a_batch_of_one_is_refused() -> None:
     with pytest.raises(ValueError, match="a single image has no negatives: use a larger batch"):
         loss(E2[:1], E2[:1])
+
+
+def test_a_sigma_that_divides_by_nothing() -> None:
+    with pytest.raises(ValueError, match="above 0, or null"):
+        DCL(nn.Identity(), nn.Identity(), sigma=0.0)

@@ -63,3 +63,9 @@ def test_the_order_of_views_and_images_and_scale_do_not_matter() -> None:
 def test_a_batch_of_one_is_refused() -> None:
     with pytest.raises(ValueError, match="a single image has no negatives: use a larger batch"):
         loss(E2[:1], E2[:1])
+
+
+@pytest.mark.parametrize("prior", [-0.1, 1.0, 1.5])
+def test_a_prior_that_is_no_share(prior: float) -> None:
+    with pytest.raises(ValueError, match="from 0 to below 1"):
+        Debiased(nn.Identity(), nn.Identity(), prior=prior)

@@ -80,3 +80,19 @@ def test_in_bf16_the_kernels_are_as_near_to_fp64_as_torch() -> None:
     for mine, other, right in zip(ours, theirs, exact, strict=True):
         assert not torch.equal(mine, other)  # they differ by rounding: both ways were taken
         assert float((mine - right).norm()) < 1.1 * float((other - right).norm())
+
+
+def test_evaluation_mode_and_the_plain_average_stay() -> None:
+    plain = timm.create_model("resnet18", num_classes=0)
+    for norm in plain.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            norm.momentum = None
+    joined = copy.deepcopy(plain).eval()
+    join_activations(joined)
+    assert not any(part.training for part in joined.modules())
+    x = torch.randn(2, 3, 64, 64)
+    assert torch.equal(plain.eval()(x), joined(x))
+    for net in (plain, joined):
+        net.train()(x)
+        net(x + 1)
+    assert all(torch.equal(a, b) for a, b in zip(plain.buffers(), joined.buffers(), strict=True))

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from lookalike.training.checkpoint import CheckpointError, load_weights, save_we
 
 LEFT = {"log.txt", "skipped.jsonl"}  # of a run that failed before it began
 NOT_CARDS = ("manifest.json", "evaluation.json")
-PACKAGES = ("lookalike", "torch", "torchvision", "timm", "numpy", "pillow", "safetensors")
+PACKAGES = ("lookalike", "torch", "torchvision", "timm", "numpy", "numba", "pillow", "safetensors")
 
 
 @dataclass(frozen=True)
@@ -190,9 +190,9 @@ def differences(manifest: Mapping[str, Any]) -> list[str]:
     """What may round or draw otherwise here than where the run was last: versions, the code, the processor."""
     here, last = facts(), [manifest, *manifest.get("resumed", [])][-1]
     found = [
-        f"{name} is {here['versions'][name]} and was {there}"
+        f"{name} is {here['versions'][name] or 'not installed'} and was {there or 'not installed'}"
         for name, there in last["versions"].items()
-        if name in PACKAGES and here["versions"][name].split("+")[0] != str(there).split("+")[0]
+        if name in PACKAGES and str(here["versions"][name]).split("+")[0] != str(there).split("+")[0]
     ]
     if last.get("code", here["code"]) != here["code"]:
         commits = f"commit {here['git']}, then {last['git']}" if here["git"] and last.get("git") else "another version"
@@ -216,10 +216,18 @@ def facts() -> dict[str, Any]:
             "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         },
         "python": platform.python_version(),
-        "versions": {name: version(name) for name in PACKAGES},
+        "versions": {name: _version(name) for name in PACKAGES},
         "git": _commit(),
         "code": _code(),
     }
+
+
+def _version(package: str) -> str | None:
+    """None for what may be missing: numba."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def _code() -> str:

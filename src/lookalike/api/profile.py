@@ -79,10 +79,10 @@ class Watched(Countdown):
 
     def told(self, recipe: Recipe) -> Profile:
         """Parts by cost; what is in none of them is "the rest". Raises ValueError if training ended too early."""
+        if WARM <= len(self.times) < WARM + self.count:
+            self.profiler.stop()  # one that runs on ends the process at its exit
         if len(self.times) <= WARM:
             raise ValueError(f"training ends after {len(self.times)} steps, too few to measure: set more epochs")
-        if len(self.times) < WARM + self.count:
-            self.profiler.stop()
         self.count = len(self.times) - WARM
         step = 1e3 * (self.times[-1] - self.times[WARM - 1]) / self.count
         events = self.profiler.events() or []

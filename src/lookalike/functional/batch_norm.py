@@ -124,8 +124,8 @@ def fused(x: Tensor, *parameters: Tensor | None, onto: Tensor | None = None) -> 
         and all(map.dtype == torch.bfloat16 for map in (x, onto) if map is not None)
         and all(map.is_contiguous(memory_format=torch.channels_last) for map in (x, onto) if map is not None)
         and all(one is not None and one.dtype == torch.float32 for one in parameters)
+        and kernels(compiled_kernels) is not None  # asked first: torch.compile cannot look into what follows
         and not forked()
-        and kernels(compiled_kernels) is not None
     )
 
 

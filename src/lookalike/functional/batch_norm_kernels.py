@@ -14,7 +14,7 @@ from numba import prange
 
 from lookalike.functional.machine_code import compiled
 
-PARTS = 16  # of all blocks together; more where there are more blocks
+PARTS = 16  # of each block, so that a block has the same sums wherever it is
 CHUNK = 16384  # numbers that are added up in float32
 NONE = np.float32(-np.inf)  # no lower bound
 
@@ -87,7 +87,7 @@ def backward(x, y, dy, dx, d_onto, adds, low, mean, inverse, scale, shift, d_wei
 @serial
 def parts_of(x):
     """A row of numbers for each part of each block."""
-    return np.empty((x.shape[0], max(1, PARTS // x.shape[0]), x.shape[2]))
+    return np.empty((x.shape[0], PARTS, x.shape[2]))
 
 
 @serial
@@ -177,10 +177,9 @@ def part_moments(x, mean, spread):
 def scaled(x, scale, shift, low, y):
     """y = max(x * scale + shift, low); scale, shift: (G, L)."""
     groups, rows, width = x.shape
-    parts = max(1, PARTS // groups)
-    for item in prange(groups * parts):
-        group, part = item // parts, item % parts
-        first, last = span(part, parts, rows)
+    for item in prange(groups * PARTS):
+        group, part = item // PARTS, item % PARTS
+        first, last = span(part, PARTS, rows)
         for row in range(first, last):
             for i in range(width):
                 value = widen(x[group, row, i]) * scale[group, i] + shift[group, i]
@@ -191,10 +190,9 @@ def scaled(x, scale, shift, low, y):
 def scaled_onto(x, onto, scale, shift, low, y):
     """y = max(x * scale + shift + onto, low)."""
     groups, rows, width = x.shape
-    parts = max(1, PARTS // groups)
-    for item in prange(groups * parts):
-        group, part = item // parts, item % parts
-        first, last = span(part, parts, rows)
+    for item in prange(groups * PARTS):
+        group, part = item // PARTS, item % PARTS
+        first, last = span(part, PARTS, rows)
         for row in range(first, last):
             for i in range(width):
                 value = widen(x[group, row, i]) * scale[group, i] + (shift[group, i] + widen(onto[group, row, i]))
@@ -205,10 +203,9 @@ def scaled_onto(x, onto, scale, shift, low, y):
 def bounded(y, dy, low, out):
     """dy, and 0 where y is at its lower bound."""
     groups, rows, width = y.shape
-    parts = max(1, PARTS // groups)
-    for item in prange(groups * parts):
-        group, part = item // parts, item % parts
-        first, last = span(part, parts, rows)
+    for item in prange(groups * PARTS):
+        group, part = item // PARTS, item % PARTS
+        first, last = span(part, PARTS, rows)
         for row in range(first, last):
             for i in range(width):
                 out[group, row, i] = dy[group, row, i] if widen(y[group, row, i]) > low else half(0)
@@ -250,10 +247,9 @@ def part_slopes(x, dy, facts, sums, products):
 def returned(x, dy, scale, shift, low, by_x, constant, dx):
     """dx = dy * scale + x * by_x + constant, with dy = 0 where y was at its lower bound."""
     groups, rows, width = x.shape
-    parts = max(1, PARTS // groups)
-    for item in prange(groups * parts):
-        group, part = item // parts, item % parts
-        first, last = span(part, parts, rows)
+    for item in prange(groups * PARTS):
+        group, part = item // PARTS, item % PARTS
+        first, last = span(part, PARTS, rows)
         for row in range(first, last):
             for i in range(width):
                 value, slope = widen(x[group, row, i]), widen(dy[group, row, i])

@@ -1,6 +1,6 @@
 """Kernels compiled by numba, where the user has it (the extra `[cpu]`); who calls them has another way to the result.
 
-A kernel is for a CPU, takes arrays, and runs in the threads of torch: threads of its own would wait in their way.
+A kernel is for a CPU, takes arrays, and runs in as many threads as torch has.
 """
 
 import os
@@ -19,19 +19,38 @@ _process = os.getpid()  # threads do not survive a fork: OpenMP ends a child tha
 
 
 @cache
-def _loaded(load: Load) -> ModuleType | None:
-    if not sys.platform.startswith("linux"):  # elsewhere numba has other threads than torch
-        return None
+def _loaded(load: Load) -> ModuleType | str:
+    """The module, with its threads started, or why there is none."""
+    if not sys.platform.startswith("linux"):  # only there numba's threads are OpenMP's, as torch's are
+        return "they are for Linux"
     os.environ.setdefault("NUMBA_THREADING_LAYER", "omp")  # numba reads it when it is imported
+    threads = torch.get_num_threads()
     try:
-        return load()
-    except ImportError:
-        return None
+        module = load()
+        if not forked():
+            import numba
+
+            numba.set_num_threads(1)  # starts them, or says that there is no OpenMP for them
+    except Exception as error:  # numba is missing, or does not fit the numpy, the compiler or the OpenMP at hand
+        return f"{type(error).__name__}: {error}".partition("\n")[0]
+    finally:
+        if torch.get_num_threads() != threads:  # numba's start is heard by torch too, and results depend on the number
+            torch.set_num_threads(threads)
+    return module
 
 
 def kernels(load: Load) -> ModuleType | None:
     """The module of kernels that `load` imports; None without numba, outside Linux and under torch.compile."""
-    return None if torch.compiler.is_compiling() else _loaded(load)
+    if torch.compiler.is_compiling():
+        return None
+    found = _loaded(load)
+    return None if isinstance(found, str) else found
+
+
+def missing(load: Load) -> str | None:
+    """Why there are no kernels, in a few words; None where there are."""
+    found = _loaded(load)
+    return found if isinstance(found, str) else None
 
 
 def forked() -> bool:
@@ -45,8 +64,8 @@ def call(load: Load, kernel: str, *values: Tensor | float | bool) -> None:
     values: tensors on the CPU, whose memory the kernel sees, and numbers. Raises RuntimeError where `kernels` has none.
     """
     module = _loaded(load)
-    if module is None:
-        raise RuntimeError(f"the kernel {kernel} needs numba and Linux: ask kernels() first")
+    if isinstance(module, str):
+        raise RuntimeError(f"the kernel {kernel} needs numba and Linux ({module}): ask kernels() first")
     import numba
 
     limit: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]

@@ -31,6 +31,7 @@ class DCL(Method):
     sigma: None for DCL; 0.5 for DCLW in published code. weight_gradient: whether gradient flows through the weights of
     DCLW, as in raminnakhli/Decoupled-Contrastive-Learning; lightly stops it, which is our choice.
     reduction: "mean" over all views, or "sum" of both views' means, twice as much (raminnakhli).
+    Raises ValueError for a sigma of 0 or less.
     """
 
     facts = Facts(
@@ -50,6 +51,8 @@ class DCL(Method):
         reduction: Literal["mean", "sum"] = "mean",
     ) -> None:
         super().__init__()
+        if sigma is not None and sigma <= 0:
+            raise ValueError(f"sigma is {sigma}: give a number above 0, or null for no weights")
         self.encoder, self.projector = encoder, projector
         self.temperature, self.sigma = temperature, sigma
         self.weight_gradient, self.reduction = weight_gradient, reduction

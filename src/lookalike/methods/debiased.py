@@ -25,7 +25,10 @@ VIEWS = ("view/1", "view/2")
 
 
 class Debiased(Method):
-    """encoder: pixels -> (B, dim); projector: (B, dim) -> (B, D); prior: the share of a class, 1 / classes if even."""
+    """encoder: pixels -> (B, dim); projector: (B, dim) -> (B, D); prior: the share of a class, 1 / classes if even.
+
+    Raises ValueError for a prior outside [0, 1).
+    """
 
     facts = Facts(
         target="the image's other view",
@@ -42,6 +45,8 @@ class Debiased(Method):
         prior: float = 0.1,
     ) -> None:
         super().__init__()
+        if not 0 <= prior < 1:
+            raise ValueError(f"prior is {prior}: give the share of a class, from 0 to below 1")
         self.encoder, self.projector = encoder, projector
         self.temperature, self.prior = temperature, prior
 

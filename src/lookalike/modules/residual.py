@@ -67,7 +67,9 @@ def _plain(block: Any, number: int) -> bool:
 
 def _join(block: Any, number: int, kind: type[BatchNormAct2d]) -> None:
     norm: nn.BatchNorm2d = getattr(block, f"bn{number}")
-    joined = kind(norm.num_features, norm.eps, norm.momentum or 0.0)
+    joined = kind(norm.num_features, norm.eps)
+    joined.momentum = norm.momentum  # None is the average of all batches
+    joined.train(norm.training)
     joined.weight, joined.bias = norm.weight, norm.bias
     joined._buffers.update(norm._buffers)
     setattr(block, f"bn{number}", joined)

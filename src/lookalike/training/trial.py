@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lookalike.functional.batch_norm import compiled_kernels
-from lookalike.functional.machine_code import kernels
+from lookalike.functional.machine_code import missing
 from lookalike.training.runtime import Precision, Runtime
 
 Auto = Literal["auto"]
@@ -63,9 +63,9 @@ def choose_runtime(
 
 def tell_of_kernels(runtime: Runtime, say: Callable[[str], None]) -> None:
     """Says what a run on a CPU does without, where its BatchNorm and its color jitter have no compiled kernels."""
-    if runtime.device.type == "cpu" and kernels(compiled_kernels) is None and sys.platform.startswith("linux"):
+    if runtime.device.type == "cpu" and sys.platform.startswith("linux") and (why := missing(compiled_kernels)):
         say(
-            "no compiled kernels for this CPU: BatchNorm in bf16 and color jitter take longer without numba; "
+            f"no compiled kernels for this CPU ({why}): BatchNorm in bf16 and color jitter take longer without numba; "
             "pip install 'lookalike[cpu]'"
         )
 
