@@ -73,4 +73,4 @@ def _join(block: Any, number: int, kind: type[BatchNormAct2d]) -> None:
     joined.weight, joined.bias = norm.weight, norm.bias
     joined._buffers.update(norm._buffers)
     setattr(block, f"bn{number}", joined)
-    setattr(block, f"act{number}", nn.Identity())
+    setattr(block, f"act{number}", nn.Identity().train(norm.training))
