@@ -1,6 +1,7 @@
 """lookalike embed: the rows of a plain loop, in one file, however often it was stopped and by how many processes."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -50,6 +51,18 @@ def test_a_parquet_file_holds_the_rows_of_a_plain_loop(finished, photos):
         'next, in Python: pyarrow.parquet.read_table("photos.parquet")\n'
     )
     assert [path.name for path in Path().iterdir()] == ["photos.parquet"]
+
+
+def test_a_name_that_is_no_utf8(finished, tmp_path):
+    folder = write_images(tmp_path / "latin", 2)
+    try:
+        os.rename(os.fsencode(folder / "000.png"), os.fsencode(folder) + b"/caf\xe9.png")
+    except OSError:
+        pytest.skip("this file system takes UTF-8 only")
+    assert lookalike("embed", finished, folder, "--out", "a.parquet").code == 0
+    assert pq.read_table("a.parquet")["id"].to_pylist() == ["001.png", "caf\\xe9.png"]
+    assert lookalike("embed", finished, folder, "--out", "a.npy").code == 0
+    assert json.loads(Path("a.ids.json").read_text()) == ["001.png", "caf\\xe9.png"]
 
 
 def test_an_array_file_holds_the_same(finished, photos):

@@ -120,7 +120,7 @@ def test_a_name_that_does_not_exist(photos, words, nearest):
         (("--max-bad", "2"), "data.max_bad = 2.0 is not possible: give 1 or less"),
         (("epochs",), "'epochs' is not an override: write key=value, for example epochs=100"),
         (("accumulate=3",), "a batch of 16 cannot be cut into 3 equal parts"),
-        (("runtime.device=tpu",), "runtime.device is 'tpu': it is auto, cpu, cuda or cuda:N"),
+        (("runtime.device=tpu",), "the device asked for is 'tpu': it is auto, cpu, cuda or cuda:N"),
         (("--method", "moco"), "is for simclr, not moco: leave one of the two out"),
         (("--init", "nothing"), "--init nothing is no run folder: give one, FILE.safetensors or timm:NAME"),
         (("--init", "none.safetensors"), "there is no weights file none.safetensors: check the path"),

@@ -3,6 +3,8 @@
 import json
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -70,7 +72,10 @@ def test_images_that_changed(moved, unfinished):
 
 def test_images_that_moved(finished, moved, unfinished):
     moved.rename(moved.parent / "elsewhere")
-    assert "photos does not exist" in mistake("pretrain", "--resume", unfinished)
+    text = mistake("pretrain", "--resume", unfinished)
+    assert "photos does not exist" in text
+    assert f"where they have moved: lookalike pretrain THERE --resume {unfinished}" in text
+    assert "moved" not in mistake("pretrain", "nowhere", "--resume", unfinished)
     assert lookalike("pretrain", "elsewhere", "--resume", unfinished).code == 0
     assert (unfinished / "encoder.safetensors").read_bytes() == (finished / "encoder.safetensors").read_bytes()
 
@@ -105,6 +110,20 @@ def test_what_draws_or_decodes_otherwise_needs_to_be_allowed_once(unfinished):
 def test_a_manifest_that_was_damaged(unfinished, text):
     (unfinished / "manifest.json").write_text(text)
     assert "restore it" in mistake("pretrain", "--resume", unfinished)
+
+
+def test_a_run_that_another_process_trains(unfinished, photos):
+    hold = "held = alone(Path(sys.argv[1])); held.__enter__(); print(flush=True); input()"
+    lines = f"import sys; from pathlib import Path; from lookalike.training.files import alone; {hold}"
+    with subprocess.Popen(
+        [sys.executable, "-c", lines, unfinished], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        assert "another process is writing into" in mistake("pretrain", "--resume", unfinished)
+        assert (unfinished / "recipe.yaml").exists()
+        process.kill()
+    assert lookalike("pretrain", "--resume", unfinished).code == 0
 
 
 def test_a_folder_that_is_no_run():

@@ -50,11 +50,11 @@ def embed(
     """Writes the features of the central view of every readable image, in the order of the source.
 
     out: FILE.parquet with the columns "id" and "embedding" (lists of float32), or FILE.npy with the ids beside it in
-    FILE.ids.json. batch: images computed at once; part: images between two saves. The file is written
-    whole or not at all; until then finished parts lie in OUT.parts, and the same command goes on from there. Under
-    torchrun each process takes every R-th part, and the file has the same bytes. Images that cannot be read are
-    listed in OUT.skipped.jsonl; above the share `max_bad` nothing is written. Raises ValueError in one sentence where
-    the run has not finished, `out` is there or ends otherwise, or its parts belong to other rows.
+    FILE.ids.json; bytes of a name that are no UTF-8 are \\xNN there. batch: images computed at once; part: images
+    between two saves. The file is written whole or not at all; until then finished parts lie in OUT.parts, and the
+    same command goes on from there. Under torchrun each process takes every R-th part, and the file has the same
+    bytes. Unreadable images are listed in OUT.skipped.jsonl; above the share `max_bad` nothing is written. Raises
+    ValueError where the run has not finished, `out` is there or ends otherwise, or its parts belong to other rows.
     """
     folder, place = RunFolder(Path(run)), Path(out)
     if min(batch, part) < 1:
@@ -105,6 +105,11 @@ def _joined(parts: Parts, numbers: Sequence[int], images: int, max_bad: float, l
     return Embedded(parts.out, rows, dim, tuple(ledger.met.values()))
 
 
+def text(name: str) -> str:
+    """The name of an image as text that any file can hold: bytes that are no UTF-8 as \\xNN."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 @dataclass(frozen=True)
 class Work:
     """What a part is computed from."""
@@ -128,7 +133,7 @@ class Work:
         if first is None:  # none of them can be read
             return Part([], torch.empty(0, self.encoder.dim), skipped)
         features = extract(self.encoder, chain([first], batches), device=self.device)
-        return Part([self.source.name(i) for i in features.index.tolist()], features.rows, skipped)
+        return Part([text(self.source.name(i)) for i in features.index.tolist()], features.rows, skipped)
 
     def batches(self, index: Sequence[int], skipped: list[Skipped]) -> Iterator[tuple[Tensor, Tensor]]:
         """(index, central views)."""

@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from lookalike.api.sources import opened, opened_early
 from lookalike.data import Folder, Images, address
 from lookalike.functional.collectives import agree, rank
 from lookalike.recipes import Recipe, asked_for, choose, load, method_name
+from lookalike.training.files import CheckpointError, alone
 from lookalike.training.loop import Stopped, train
 from lookalike.training.processes import pick, processes, spread_text
 from lookalike.training.progress import Line
@@ -60,7 +61,7 @@ def pretrain(
         folder.demand_free()
         agree(True)  # nobody writes before all have looked
         job = Job(folder=folder, recipe=settled, source=source, init=init, label_spec=label_spec)
-        with _line(folder, quiet) as line, _nothing_left(folder):
+        with _line(folder, quiet) as line, _alone(folder), _nothing_left(folder):
             demand_possible(job, device)
             for note in (*notes, f"{len(source):,} images, run folder {folder.path}", *_left_out(source)):
                 line.say(note)
@@ -85,7 +86,9 @@ def resume(
         place = manifest["data"] if data is None else data
         if place is None:
             raise ValueError(f"{folder.path} was trained on a data set in memory: resume it in Python with data=")
-        source = opened(place, recipe.data, line)
+        moved = "" if data is not None else f"; where they have moved: lookalike pretrain THERE --resume {folder.path}"
+        with _adding(moved):
+            source = opened(place, recipe.data, line)
         if manifest["identity"] != source.identity():
             then, now = manifest["images"], len(source)
             change = f"{then:,} then, {now:,} now" if then != now else f"as many, {now:,}, of other names or sizes"
@@ -97,7 +100,7 @@ def resume(
             recipe = _device_here(recipe)
         else:
             _demand_same_numerics(recipe, manifest)
-        with processes(recipe.runtime.device) as device:
+        with processes(recipe.runtime.device) as device, _alone(folder):
             if rank() == 0:
                 folder.resumed(manifest)
             job = Job(folder=folder, recipe=recipe, source=source, init=manifest["init"], label_spec=manifest["labels"])
@@ -205,6 +208,32 @@ def _nothing_left(folder: RunFolder) -> Iterator[None]:
         if rank() == 0:
             folder.forget()
         raise
+
+
+@contextmanager
+def _adding(remedy: str) -> Iterator[None]:
+    """Ends the sentence of a ValueError."""
+    try:
+        yield
+    except ValueError as error:
+        if not remedy:
+            raise
+        raise ValueError(f"{error}{remedy}") from None
+
+
+@contextmanager
+def _alone(folder: RunFolder) -> Iterator[None]:
+    """No other command trains in the run folder meanwhile; held by the first process, in time for all of them."""
+    with ExitStack() as held:
+        failure = None
+        try:
+            if rank() == 0:
+                held.enter_context(alone(folder.path))
+        except CheckpointError as error:
+            failure = error
+        if not agree(failure is None):
+            raise failure or CheckpointError("the first process cannot go on: see what it says")
+        yield
 
 
 class Asked:

@@ -36,7 +36,9 @@ class Run:
 
     @property
     def metrics(self) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl."""
+        """The lines of metrics.jsonl. Raises ValueError where there is none."""
+        if not self.folder.metrics.is_file():
+            raise ValueError(f"{self.folder.metrics} is missing: no step was trained yet, or restore it from a copy")
         return [json.loads(line) for line in self.folder.metrics.read_text().splitlines()]
 
     def evaluate(

@@ -33,13 +33,15 @@ def pick(device: str) -> torch.device:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(f"runtime.device is {device!r}, and this machine has no CUDA device: use runtime.device=cpu")
+        raise ValueError(
+            f"the device asked for is {device!r}, and this machine has no CUDA device: ask for cpu, or auto"
+        )
     try:
         place = torch.device(device)
     except RuntimeError:
-        raise ValueError(f"runtime.device is {device!r}: it is auto, cpu, cuda or cuda:N") from None
+        raise ValueError(f"the device asked for is {device!r}: it is auto, cpu, cuda or cuda:N") from None
     if place.type not in ("cpu", "cuda", "mps") or (place.type == "mps" and not torch.backends.mps.is_available()):
-        raise ValueError(f"runtime.device is {device!r}, which this machine does not have: use runtime.device=auto")
+        raise ValueError(f"the device asked for is {device!r}, which this machine does not have: ask for auto")
     if place.type == "cuda" and place.index is None:
         place = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(place)
