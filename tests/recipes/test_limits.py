@@ -160,3 +160,21 @@ def test_the_first_number_that_is_too_large(name, others, key, count, told):
 def test_prototypes_of_length_one_are_counted_too():
     _, notes = built("dino_small_smoke", "method.prototypes={count: 65, learned_length: true}")
     assert "method.prototypes.count is 65, and there are 64 images: some prototypes have none of their own" in notes
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "said"),
+    [
+        ("mochi_small_smoke", ["method.warmup=2"], "method.warmup is 2 epochs, and the run has 2: what it delays"),
+        ("revisiting_small_smoke", ["method.warmup=5"], "method.warmup is 5 epochs, and the run has 2"),
+        ("swav_small_smoke", ["method.frozen_steps=8"], "method.frozen_steps is 8, and the run has 8 steps"),
+        ("simclr_small_smoke", ["with.curation.warmup=3"], "with.curation.warmup is 3 epochs, and the run has 2"),
+    ],
+)
+def test_what_would_begin_after_the_end_is_told(name, overrides, said):
+    assert any(note.startswith(said) for note in built(name, *overrides, "epochs=2")[1])
+
+
+@pytest.mark.parametrize("words", [["method.warmup=1.9"], ["method.warmup=0"]])
+def test_what_begins_before_the_end_is_not_told(words):
+    assert not any("warmup" in note for note in built("mochi_small_smoke", *words, "epochs=2")[1])

@@ -1,4 +1,4 @@
-"""Numbers of a method that are larger than what there is of images, rows of a batch or rows of the queue.
+"""Numbers of a method that are larger than what there is of images, rows of a batch or of the queue, or epochs.
 
 Where a method goes on with less than was asked for, a run says so: what is asked, what there is, what happens.
 """
@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from lookalike.functional.other_clusters import Sampler
 from lookalike.recipes.parts import LastLayer, Sampling, arguments
+from lookalike.recipes.schema import Recipe
 
 
 class There(NamedTuple):
@@ -71,6 +72,21 @@ def fallbacks(kind: str, given: Mapping[str, Any], there: There) -> list[str]:
     if there.batch <= there.queue < keys * there.batch:
         rows = f"the queue has {there.queue} rows, and a batch {keys * there.batch} keys"
         said.append(f"{rows}: the last {there.queue} are kept")
+    return said
+
+
+def delays(recipe: Recipe, images: int) -> list[str]:
+    """A sentence for each part of a method, or of what is around it, that would begin only after the run has ended."""
+    around = {} if recipe.around is None else recipe.around.asked
+    sections = {"method": recipe.method, **{f"with.{name}": section for name, section in around.items()}}
+    said = [
+        f"{name}.warmup is {warmup:g} epochs, and the run has {recipe.epochs:g}: what it delays never begins"
+        for name, section in sections.items()
+        if 0 < recipe.epochs <= (warmup := getattr(section, "warmup", 0.0))
+    ]
+    steps, frozen = int(recipe.epochs * (images // recipe.batch)), getattr(recipe.method, "frozen_steps", 0)
+    if frozen and frozen >= steps:
+        said.append(f"method.frozen_steps is {frozen}, and the run has {steps} steps: the prototypes never learn")
     return said
 
 
