@@ -124,3 +124,9 @@ def test_the_list_of_wrappers_is_the_table() -> None:
     assert facts["rotation"].cost == "2 more passes of the encoder, forward and backward"
     assert "Addepalli" in facts["rotation"].what
     assert "Welle" in facts["curation"].what
+
+
+def test_more_views_than_there_are_is_said() -> None:
+    words = asked_for("rotation")
+    (_, said) = notes(load("simclr_small", [*words, "with.rotation.views=5"]), built("simclr_small", *words))
+    assert said == "with.rotation.views is 5, and the method reads 2: it looks at these"
