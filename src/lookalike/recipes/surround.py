@@ -72,7 +72,7 @@ def notes(recipe: Recipe, method: Method) -> Iterator[str]:
     for name, section in ({} if recipe.around is None else recipe.around.asked).items():
         added = f"with {name}: {cost(name, section, tasks[name].views if name in tasks else 0)}"
         yield f"{added}; {reason}" if (reason := WRAPPERS[name].reconstruction) else added
-        asked = getattr(section, "views", 0)
+        asked = getattr(section, "views", 0) if "views" in section.model_fields_set else 0
         if name in tasks and asked > tasks[name].views:
             yield f"with.{name}.views is {asked}, and the method reads {tasks[name].views}: it looks at these"
 
