@@ -70,11 +70,45 @@ def test_loss_and_gradients_are_those_of_published_code(temperature, value, norm
     assert [z1.grad[0, 0].item(), z2.grad[0, 0].item()] == pytest.approx(firsts, abs=1e-9)
 
 
-def test_no_gradient_flows_through_the_neighbor() -> None:
+def test_both_sides_as_negatives_by_loops() -> None:
+    a, b = torch.randn(2, 5, 2, dtype=torch.float64)
+    support, total = unit(torch.randn(7, 2, dtype=torch.float64)), 0.0
+    for one, two in ((a, b), (b, a)):
+        friends = [max(support, key=lambda s, row=row: float(row @ s)) for row in one]
+        rows = [*friends, *(p / p.norm() for p in two)]
+        for i, row in enumerate(rows):
+            others = [math.exp(float(row @ other) / 0.3) for j, other in enumerate(rows) if j != i]
+            total += (math.log(math.fsum(others)) - float(row @ rows[(i + 5) % 10]) / 0.3) / 20
+    method = nnclr(support, temperature=0.3, negatives="both")
+    assert method(batch({"view/1": a, "view/2": b})).loss.item() == pytest.approx(total, abs=1e-12)
+    assert method.uniform(5) == pytest.approx(math.log(9))
+
+
+@pytest.mark.parametrize(
+    ("temperature", "value", "norms", "firsts"),
+    [
+        (0.1, 6.31121776947, [1.10324088759, 1.15195360337], [0.0081033587676, 0.0435389318971]),
+        (0.2, 3.61823699402, [0.547423885868, 0.557492578022], [-0.000629241363618, 0.0233283045352]),
+    ],
+)
+def test_both_sides_as_negatives_are_those_of_lightly(temperature, value, norms, firsts) -> None:
+    """lightly 1.6.0: NTXentLoss of the neighbors and the predictions, as in its NNCLR; waves as above."""
+    z1, z2 = waves()
+    support = unit(waves(12)[1].detach().flip(1))
+    parts = (nn.Identity(), nn.Identity(), Rolled(), queue_of(support))
+    found = NNCLR(*parts, temperature=temperature, negatives="both")(batch({"view/1": z1, "view/2": z2})).loss
+    found.backward()
+    assert found.item() == pytest.approx(value, abs=1e-10)
+    assert [z1.grad.norm().item(), z2.grad.norm().item()] == pytest.approx(norms, abs=1e-9)
+    assert [z1.grad[0, 0].item(), z2.grad[0, 0].item()] == pytest.approx(firsts, abs=1e-9)
+
+
+@pytest.mark.parametrize("negatives", ["predictions", "both"])
+def test_no_gradient_flows_through_the_neighbor(negatives) -> None:
     """A predictor that ignores its input cuts the only way that is left."""
     deaf = nn.Linear(2, 2, dtype=torch.float64)
     nn.init.zeros_(deaf.weight)
-    method = NNCLR(identity(), nn.Identity(), deaf, queue_of(MEMORY))
+    method = NNCLR(identity(), nn.Identity(), deaf, queue_of(MEMORY), negatives=negatives)
     method(batch({"view/1": E2, "view/2": MEMORY})).loss.backward()
     assert not method.encoder.weight.grad.any()
     assert method.queue.rows().grad is None

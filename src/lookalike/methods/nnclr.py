@@ -15,10 +15,11 @@ B batch (of all processes), D embedding, K support set.
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 from torch import Tensor, nn
 
-from lookalike.functional import in_batch_contrast, nearest_keys, unit
+from lookalike.functional import in_batch_contrast, nearest_keys, nt_xent, unit
 from lookalike.methods.facts import Facts
 from lookalike.methods.method import Batch, Method, Phase, Progress, Step
 from lookalike.modules import Queue
@@ -29,7 +30,9 @@ VIEWS = ("view/1", "view/2")
 class NNCLR(Method):
     """encoder: pixels -> (B, dim); projector: (B, dim) -> (B, D); predictor: (B, D) -> (B, D); queue: K rows of D.
 
-    Gradient flows through the predictions alone, those of all processes included.
+    Gradient flows through the predictions alone, those of all processes included. negatives: "predictions" as above, of
+    the paper; "both" is SimCLR's loss of n and p instead of ctr, as in lightly: predictions look for their neighbors
+    too, and all other rows of both sides are negatives.
     """
 
     facts = Facts(
@@ -47,10 +50,11 @@ class NNCLR(Method):
         queue: Queue,
         *,
         temperature: float = 0.1,
+        negatives: Literal["predictions", "both"] = "predictions",
     ) -> None:
         super().__init__()
         self.encoder, self.projector, self.predictor, self.queue = encoder, projector, predictor, queue
-        self.temperature = temperature
+        self.temperature, self.negatives = temperature, negatives
 
     def plan(self, epochs: float) -> Sequence[Phase]:
         return [Phase(name="train", epochs=epochs, trains=("encoder", "projector", "predictor"), reads=VIEWS)]
@@ -63,14 +67,15 @@ class NNCLR(Method):
         support_KD = self.queue.rows()
         n = {view: support_KD[nearest_keys(rows, support_KD, 1).rows[:, 0]] for view, rows in z.items()}
         one, two = VIEWS
-        ways = [in_batch_contrast(n[a], p[b], temperature=self.temperature) for a, b in ((one, two), (two, one))]
+        contrast = in_batch_contrast if self.negatives == "predictions" else nt_xent
+        ways = [contrast(n[a], p[b], temperature=self.temperature) for a, b in ((one, two), (two, one))]
         return Step(loss=(ways[0] + ways[1]) / 2, keep={"keys": z[one].detach()}, features=h, projections=z)
 
     def after_update(self, progress: Progress, kept: Mapping[str, Tensor]) -> None:
         self.queue.push(kept["keys"])  # after the loss: an output is never its own neighbor
 
     def uniform(self, rows: int) -> float:
-        return math.log(rows)
+        return math.log(rows if self.negatives == "predictions" else 2 * rows - 1)
 
     def exports(self) -> Mapping[str, nn.Module]:
         return {"encoder": self.encoder}
