@@ -30,7 +30,7 @@ def test_scores_are_added_to_those_of_earlier(labelled, own_run):
     assert first["date"] <= second["date"]
     for damaged in ("[{", "{}"):
         (own_run / "evaluation.json").write_text(damaged)
-        text = mistake("evaluate", own_run, "--data", labelled, "--no-references")
+        text = mistake("evaluate", own_run, "--data", "nowhere")  # before anything is read
         assert text == f"{own_run}/evaluation.json is no list of scores: move it away, and evaluate again"
         assert (own_run / "evaluation.json").read_text() == damaged
 

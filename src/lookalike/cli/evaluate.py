@@ -66,6 +66,7 @@ def evaluate(
     """
     from lookalike.api import evaluate as measure
 
+    kept(Path(run))  # what cannot be added to is told before the work
     report = measure(
         run,
         data,
@@ -78,13 +79,13 @@ def evaluate(
         max_bad=max_bad,
         quiet=False,
     )
-    keep(Path(run), data, report)
     if report.best.name == "uAP":
         show_copies(report)
     else:
         show(report)
     for line in report.verdicts():
         print(line)
+    keep(Path(run), data, report)  # last: what cannot be kept has been seen
     print(f"kept in {Path(run) / 'evaluation.json'}; next: {embedding(run, role)}")
     print(report.best.line())
 
@@ -125,10 +126,8 @@ def _alike(one: "Score", other: "Score") -> bool:
     return (one.name, one.protocol.settings) == (other.name, other.protocol.settings)
 
 
-def keep(run: Path, data: str, report: "Report") -> None:
-    """Adds the scores to RUN/evaluation.json, whole or not at all."""
-    from lookalike.training.checkpoint import write_atomic
-
+def kept(run: Path) -> list[Any]:
+    """What RUN/evaluation.json holds. Raises ValueError where it is damaged."""
     path = run / "evaluation.json"
     try:
         earlier = json.loads(path.read_text()) if path.exists() else []
@@ -136,6 +135,13 @@ def keep(run: Path, data: str, report: "Report") -> None:
         earlier = None
     if not isinstance(earlier, list):
         raise ValueError(f"{path} is no list of scores: move it away, and evaluate again")
+    return earlier
+
+
+def keep(run: Path, data: str, report: "Report") -> None:
+    """Adds the scores to RUN/evaluation.json, whole or not at all."""
+    from lookalike.training.checkpoint import write_atomic
+
     date = datetime.now(UTC).isoformat(timespec="seconds")
     new: dict[str, Any] = {"date": date, "data": str(Path(data).absolute()), "scores": report.as_dict()}
     if report.worth:
@@ -144,7 +150,7 @@ def keep(run: Path, data: str, report: "Report") -> None:
         new["edits"] = [{name: _number(value) for name, value in vars(row).items()} for row in report.edits]
     if report.parts:
         new["parts"] = [{"name": part.name, "objects": part.objects, **part.values} for part in report.parts]
-    write_atomic(path, (json.dumps([*earlier, new], indent=2) + "\n").encode())
+    write_atomic(run / "evaluation.json", (json.dumps([*kept(run), new], indent=2) + "\n").encode())
 
 
 def _number(value: object) -> object:
