@@ -79,7 +79,7 @@ def test_both_sides_as_negatives_by_loops() -> None:
         for i, row in enumerate(rows):
             others = [math.exp(float(row @ other) / 0.3) for j, other in enumerate(rows) if j != i]
             total += (math.log(math.fsum(others)) - float(row @ rows[(i + 5) % 10]) / 0.3) / 20
-    method = nnclr(support, temperature=0.3, negatives="both")
+    method = nnclr(support, temperature=0.3, candidates="both")
     assert method(batch({"view/1": a, "view/2": b})).loss.item() == pytest.approx(total, abs=1e-12)
     assert method.uniform(5) == pytest.approx(math.log(9))
 
@@ -96,19 +96,19 @@ def test_both_sides_as_negatives_are_those_of_lightly(temperature, value, norms,
     z1, z2 = waves()
     support = unit(waves(12)[1].detach().flip(1))
     parts = (nn.Identity(), nn.Identity(), Rolled(), queue_of(support))
-    found = NNCLR(*parts, temperature=temperature, negatives="both")(batch({"view/1": z1, "view/2": z2})).loss
+    found = NNCLR(*parts, temperature=temperature, candidates="both")(batch({"view/1": z1, "view/2": z2})).loss
     found.backward()
     assert found.item() == pytest.approx(value, abs=1e-10)
     assert [z1.grad.norm().item(), z2.grad.norm().item()] == pytest.approx(norms, abs=1e-9)
     assert [z1.grad[0, 0].item(), z2.grad[0, 0].item()] == pytest.approx(firsts, abs=1e-9)
 
 
-@pytest.mark.parametrize("negatives", ["predictions", "both"])
-def test_no_gradient_flows_through_the_neighbor(negatives) -> None:
+@pytest.mark.parametrize("candidates", ["predictions", "both"])
+def test_no_gradient_flows_through_the_neighbor(candidates) -> None:
     """A predictor that ignores its input cuts the only way that is left."""
     deaf = nn.Linear(2, 2, dtype=torch.float64)
     nn.init.zeros_(deaf.weight)
-    method = NNCLR(identity(), nn.Identity(), deaf, queue_of(MEMORY), negatives=negatives)
+    method = NNCLR(identity(), nn.Identity(), deaf, queue_of(MEMORY), candidates=candidates)
     method(batch({"view/1": E2, "view/2": MEMORY})).loss.backward()
     assert not method.encoder.weight.grad.any()
     assert method.queue.rows().grad is None

@@ -123,7 +123,7 @@ def build(name: str) -> Method:
         "dcl weighted": lambda: DCL(encoder, projector, sigma=0.5, weight_gradient=True),
         "debiased": lambda: Debiased(encoder, projector),
         "nnclr": lambda: NNCLR(encoder, projector, predictor, queue),
-        "nnclr both": lambda: NNCLR(encoder, projector, predictor, queue, negatives="both"),
+        "nnclr both": lambda: NNCLR(encoder, projector, predictor, queue, candidates="both"),
         "simsiam": lambda: SimSiam(encoder, projector, predictor),
         "ressl": lambda: ReSSL(encoder, projector, queue, predictor, shuffle=True),
         "ressl crops": lambda: ReSSL(encoder, projector, queue, queries=VIEWS),

@@ -75,7 +75,7 @@ def bank():
         (MoCoV3(Alike(), identity(), identity(), temperature=0.3), 4 * 0.3 * math.log(ROWS)),
         (Debiased(Alike(), identity(), prior=0.3), math.log(2 * ROWS - 1)),
         (NNCLR(Alike(), identity(), identity(), queue()), math.log(ROWS)),
-        (NNCLR(Alike(), identity(), identity(), queue(), negatives="both"), math.log(2 * ROWS - 1)),
+        (NNCLR(Alike(), identity(), identity(), queue(), candidates="both"), math.log(2 * ROWS - 1)),
         (SCE(Alike(), identity(), queue()), math.log(1 + KEYS)),
         (ReLICv2(Alike(), identity(), others=3), math.log(4)),
         (ReLICv2(Alike(), identity(), others=10), math.log(ROWS)),

@@ -2,10 +2,11 @@
 
 from copy import deepcopy
 from inspect import signature
+from typing import Literal, get_args, get_origin
 
 import pytest
 
-from lookalike.recipes import METHODS, VIEWS, RecipeError
+from lookalike.recipes import METHODS, VIEWS, RecipeError, load
 from lookalike.recipes.mistakes import nearest
 from lookalike.recipes.parts import Section, arguments
 from lookalike.recipes.schema import signature_section, validated
@@ -253,3 +254,18 @@ def test_sections_follow_the_signatures(table, names):
 
 def test_the_nearest_word():
     assert nearest("temprature", ["rate", "temperature", "teacher"]) == "temperature"
+
+
+CHOICES = [
+    (name, key, value)
+    for name, method in METHODS.items()
+    for key, parameter in signature(method).parameters.items()
+    if get_origin(parameter.annotation) is Literal
+    for value in get_args(parameter.annotation)
+]
+
+
+@pytest.mark.parametrize(("name", "key", "value"), CHOICES)
+def test_every_choice_of_a_method_can_be_made(name, key, value):
+    """No limit of a number, which a key of another method has, stands in its way."""
+    assert getattr(load(f"{name}_small_smoke", [f"method.{key}={value}"]).method, key) == value

@@ -79,10 +79,7 @@ def evaluate(
         max_bad=max_bad,
         quiet=False,
     )
-    if report.best.name == "uAP":
-        show_copies(report)
-    else:
-        show(report)
+    (show_copies if report.best.name == "uAP" else show)(report)
     for line in report.verdicts():
         print(line)
     keep(Path(run), data, report)  # last: what cannot be kept has been seen

@@ -30,8 +30,8 @@ VIEWS = ("view/1", "view/2")
 class NNCLR(Method):
     """encoder: pixels -> (B, dim); projector: (B, dim) -> (B, D); predictor: (B, D) -> (B, D); queue: K rows of D.
 
-    Gradient flows through the predictions alone, those of all processes included. negatives: "predictions" as above, of
-    the paper; "both" is SimCLR's loss of n and p instead of ctr, as in lightly: predictions look for their neighbors
+    Gradient flows through the predictions alone, those of all processes included. candidates: "predictions" as above,
+    of the paper; "both" is SimCLR's loss of n and p instead of ctr, as in lightly: predictions look for their neighbors
     too, and all other rows of both sides are negatives.
     """
 
@@ -50,11 +50,11 @@ class NNCLR(Method):
         queue: Queue,
         *,
         temperature: float = 0.1,
-        negatives: Literal["predictions", "both"] = "predictions",
+        candidates: Literal["predictions", "both"] = "predictions",
     ) -> None:
         super().__init__()
         self.encoder, self.projector, self.predictor, self.queue = encoder, projector, predictor, queue
-        self.temperature, self.negatives = temperature, negatives
+        self.temperature, self.candidates = temperature, candidates
 
     def plan(self, epochs: float) -> Sequence[Phase]:
         return [Phase(name="train", epochs=epochs, trains=("encoder", "projector", "predictor"), reads=VIEWS)]
@@ -67,7 +67,7 @@ class NNCLR(Method):
         support_KD = self.queue.rows()
         n = {view: support_KD[nearest_keys(rows, support_KD, 1).rows[:, 0]] for view, rows in z.items()}
         one, two = VIEWS
-        contrast = in_batch_contrast if self.negatives == "predictions" else nt_xent
+        contrast = in_batch_contrast if self.candidates == "predictions" else nt_xent
         ways = [contrast(n[a], p[b], temperature=self.temperature) for a, b in ((one, two), (two, one))]
         return Step(loss=(ways[0] + ways[1]) / 2, keep={"keys": z[one].detach()}, features=h, projections=z)
 
@@ -75,7 +75,7 @@ class NNCLR(Method):
         self.queue.push(kept["keys"])  # after the loss: an output is never its own neighbor
 
     def uniform(self, rows: int) -> float:
-        return math.log(rows if self.negatives == "predictions" else 2 * rows - 1)
+        return math.log(rows if self.candidates == "predictions" else 2 * rows - 1)
 
     def exports(self) -> Mapping[str, nn.Module]:
         return {"encoder": self.encoder}
