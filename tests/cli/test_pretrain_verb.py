@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import pytest
 import yaml
 from command import TINY, lookalike, write_images
 
@@ -151,3 +152,10 @@ def test_a_run_that_could_learn_from_labels_says_where_it_has_none(photos):
         assert ("the loss is that of simclr" in Path(out, "log.txt").read_text()) == (not labels)
     weights = [load_weights(Path(out, "encoder.safetensors")) for out in ("run-0", "run-2")]
     assert any(not weights[0][name].equal(tensor) for name, tensor in weights[1].items())  # they learned otherwise
+
+
+def test_metrics_that_are_lost(own_run):
+    assert Run(own_run).metrics[0]["step"] == 1
+    (own_run / "metrics.jsonl").unlink()
+    with pytest.raises(ValueError, match="is missing: no step was trained yet, or restore it from a copy"):
+        _ = Run(own_run).metrics
