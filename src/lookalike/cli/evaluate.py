@@ -79,10 +79,10 @@ def evaluate(
         max_bad=max_bad,
         quiet=False,
     )
+    keep(Path(run), data, report)  # before anything is shown: who reads it may go away
     (show_copies if report.best.name == "uAP" else show)(report)
     for line in report.verdicts():
         print(line)
-    keep(Path(run), data, report)  # last: what cannot be kept has been seen
     print(f"kept in {Path(run) / 'evaluation.json'}; next: {embedding(run, role)}")
     print(report.best.line())
 

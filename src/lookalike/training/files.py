@@ -111,7 +111,9 @@ def alone(folder: Path) -> Iterator[None]:
         yield
     finally:
         if handle is not None:
-            remove(folder / LOCK)  # still held: who waits for this file looks whether it is the one that is there
+            with suppress(OSError):
+                if os.path.samestat(os.stat(folder / LOCK), os.fstat(handle)):
+                    remove(folder / LOCK)  # still held: who waits for this file looks whether it is the one there
             os.close(handle)
 
 
@@ -119,7 +121,7 @@ def _locked(path: Path) -> int:
     """A handle of the file at `path`, made and locked."""
     while True:
         with explained(f"write {path}"):
-            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
