@@ -111,9 +111,9 @@ def alone(folder: Path) -> Iterator[None]:
         yield
     finally:
         if handle is not None:
-            with suppress(OSError):
-                if os.path.samestat(os.stat(folder / LOCK), os.fstat(handle)):
-                    remove(folder / LOCK)  # still held: who waits for this file looks whether it is the one there
+            there = (folder / LOCK).exists() and os.path.samestat(os.stat(folder / LOCK), os.fstat(handle))
+            if there:
+                remove(folder / LOCK)  # still held: who waits for this file looks whether it is the one there
             os.close(handle)
 
 
