@@ -35,6 +35,15 @@ def test_scores_are_added_to_those_of_earlier(labelled, own_run):
         assert (own_run / "evaluation.json").read_text() == damaged
 
 
+def test_scores_are_kept_although_nobody_reads_them(labelled, own_run, monkeypatch):
+    def gone(report: object) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr("lookalike.cli.evaluate.show", gone)
+    lookalike("evaluate", own_run, "--data", labelled, "--no-references")
+    assert len(json.loads((own_run / "evaluation.json").read_text())) == 1
+
+
 def test_one_folder_of_classes_is_split_by_name(own_run, tmp_path):
     for label in ("cat", "dog"):
         write_images(tmp_path / "classes" / label, 20, first=30 * (label == "dog"))

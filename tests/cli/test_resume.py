@@ -114,14 +114,15 @@ def test_a_manifest_that_was_damaged(unfinished, text):
 
 def test_a_run_that_another_process_trains(unfinished, photos):
     hold = "held = alone(Path(sys.argv[1])); held.__enter__(); print(flush=True); input()"
-    lines = f"import sys; from pathlib import Path; from lookalike.training.files import alone; {hold}"
+    lines = f"import sys; from pathlib import Path; from lookalike.training.lock import alone; {hold}"
     with subprocess.Popen(
         [sys.executable, "-c", lines, unfinished], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:
         assert process.stdout is not None
         process.stdout.readline()
-        assert "another process is writing into" in mistake("pretrain", "--resume", unfinished)
-        assert (unfinished / "recipe.yaml").exists()
+        log = (unfinished / "log.txt").read_bytes()
+        assert "another process trains in" in mistake("pretrain", "--resume", unfinished)
+        assert (unfinished / "log.txt").read_bytes() == log  # it is the other's, and tells how that one ends
         process.kill()
     assert lookalike("pretrain", "--resume", unfinished).code == 0
 

@@ -417,7 +417,12 @@ def test_a_twin_changes_sizes_only(name):
     raw = yaml.safe_load(text(name))
     whole = name.removesuffix("_smoke")
     assert raw["from"] == whole
-    assert set(raw) <= {"from", "method", "views", "backbone", "optimizer", "epochs", "batch", "runtime", "saving"}
+    around = {"with"} if load(whole).around is not None else set[str]()
+    assert (
+        set(raw)
+        <= {"from", "method", "views", "backbone", "optimizer", "epochs", "batch", "runtime", "saving"} | around
+    )
+    assert all(section.keys() == {"warmup"} for section in raw.get("with", {}).values())  # as that of a method
     sizes = {
         "projector",
         "predictor",

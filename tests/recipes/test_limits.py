@@ -9,7 +9,7 @@ import torch
 from lookalike.functional.schedules import Clock
 from lookalike.methods.method import Batch, Method, Progress
 from lookalike.modules import NormedPrototypes, Prototypes, Queue, Rows
-from lookalike.recipes import METHODS, RecipeError, build_encoder, build_method, load
+from lookalike.recipes import METHODS, RecipeError, build_encoder, build_method, delays, load, names
 from lookalike.training.timeline import timeline
 from methods.records import records
 
@@ -162,19 +162,52 @@ def test_prototypes_of_length_one_are_counted_too():
     assert "method.prototypes.count is 65, and there are 64 images: some prototypes have none of their own" in notes
 
 
+def late(name: str, *overrides: str, images: int = IMAGES) -> list[str]:
+    """What is said to begin too late, in 2 epochs of 4 steps: the last one begins at 1.75."""
+    words = [f"batch={BATCH}", "epochs=2", *overrides]
+    method, _ = built(name, *words, images=images)
+    recipe = load(name, words)
+    end = timeline(method.plan(recipe.epochs), size=images, batch=BATCH)[-1]
+    return delays(recipe, method, end.progress(end.stop - 1, 0).run)
+
+
 @pytest.mark.parametrize(
     ("name", "overrides", "said"),
     [
-        ("mochi_small_smoke", ["method.warmup=2"], "method.warmup is 2 epochs, and the run has 2: what it delays"),
-        ("revisiting_small_smoke", ["method.warmup=5"], "method.warmup is 5 epochs, and the run has 2"),
-        ("swav_small_smoke", ["method.frozen_steps=8"], "method.frozen_steps is 8, and the run has 8 steps"),
-        ("simclr_small_smoke", ["with.curation.warmup=3"], "with.curation.warmup is 3 epochs, and the run has 2"),
+        ("mochi_small_smoke", ["method.warmup=1.76"], "method.warmup is 1.76 epochs, and the last step begins at 1.75"),
+        ("interclr_small_smoke", ["method.warmup=2"], "method.warmup is 2 epochs"),
+        ("ressl_small_smoke", ["method.warmup=2"], "method.warmup is 2 epochs"),
+        ("revisiting_small_smoke", ["method.warmup=5"], "method.warmup is 5 epochs"),
+        ("swav_small_smoke", ["method.queue_epoch=2"], "method.queue_epoch is 2 epochs"),
+        ("swav_small_smoke", ["method.frozen_steps=8"], "prototypes would learn only after the last step (8)"),
+        ("dino_small_smoke", ["method.frozen_epochs=2"], "prototypes would learn only after the last step (8)"),
+        ("simclr_small_smoke", ["with.curation.warmup=3"], "with.curation.warmup is 3 epochs"),
     ],
 )
-def test_what_would_begin_after_the_end_is_told(name, overrides, said):
-    assert any(note.startswith(said) for note in built(name, *overrides, "epochs=2")[1])
+def test_what_would_begin_after_the_last_step_is_told(name, overrides, said):
+    (note,) = late(name, *overrides)
+    assert said in note
 
 
-@pytest.mark.parametrize("words", [["method.warmup=1.9"], ["method.warmup=0"]])
-def test_what_begins_before_the_end_is_not_told(words):
-    assert not any("warmup" in note for note in built("mochi_small_smoke", *words, "epochs=2")[1])
+@pytest.mark.parametrize(
+    ("name", "overrides"),
+    [
+        ("mochi_small_smoke", ["method.warmup=1.75"]),
+        ("mochi_small_smoke", ["method.warmup=5", "method.pairs=0", "method.with_query=0"]),
+        ("swav_small_smoke", ["method.frozen_steps=7"]),
+        ("swav_small_smoke", ["method.queue=0", "method.queue_epoch=5"]),
+        ("dino_small_smoke", ["method.frozen_epochs=1.75"]),
+    ],
+)
+def test_what_begins_in_time_is_not_told(name, overrides):
+    assert late(name, *overrides) == []
+
+
+def test_steps_are_counted_as_they_are_trained():
+    """One and a half epochs of five steps are eight: the loop rounds."""
+    assert late("swav_small_smoke", "method.frozen_steps=7", "epochs=1.5", images=80) == []
+
+
+@pytest.mark.parametrize("name", [name for name in names() if name.endswith("_smoke")])
+def test_nothing_begins_too_late_in_a_smoke_run(name):
+    assert late(name) == []

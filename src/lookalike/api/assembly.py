@@ -37,6 +37,7 @@ from lookalike.recipes import (
     build_method,
     build_optimization,
     build_views,
+    delays,
     method_name,
     notes,
     view_size,
@@ -121,7 +122,6 @@ def demand_possible(job: Job, device: torch.device, say: Callable[[str], None] =
     """Raises what `assemble` would, before anything is timed, on an encoder that nobody else uses; says its notes."""
     recipe = job.recipe
     method = started(job, recipe, device, say, job.init)
-    timeline(method.plan(recipe.epochs), size=len(job.source), batch=recipe.batch)
     tell_of(method, job, recipe, say)
     build_optimization(recipe, say)
     if job.label_spec:
@@ -176,7 +176,8 @@ def tell_of(method: Method, job: Job, recipe: Recipe, say: Callable[[str], None]
     own = [note for part in method.modules() if isinstance(part, cast) for note in part.notes(recipe.epochs) or ()]
     for note in filter(None, (cast.reconstruction, "" if job.label_spec else cast.facts.unlabeled, *own)):
         say(f"{method_name(recipe)}: {note}")
-    for note in notes(recipe, method):
+    end = timeline(method.plan(recipe.epochs), size=len(job.source), batch=recipe.batch)[-1]  # raises: they do not fit
+    for note in (*notes(recipe, method), *delays(recipe, method, end.progress(end.stop - 1, recipe.seed).run)):
         say(note)
 
 

@@ -107,7 +107,12 @@ def _joined(parts: Parts, numbers: Sequence[int], images: int, max_bad: float, l
 
 def text(name: str) -> str:
     """The name of an image as text that any file can hold: bytes that are no UTF-8 as \\xNN."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return "".join(_escaped(ord(one)) if "\ud800" <= one <= "\udfff" else one for one in name)
+
+
+def _escaped(code: int) -> str:
+    """A surrogate, which stands for a byte, or for nothing."""
+    return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else f"\\u{code:04x}"
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from lookalike.modules import Descriptor, Encoder
 from lookalike.recipes import Recipe, build_descriptor, build_encoder, dump, load, view_size
 from lookalike.recipes.build import head_section
 from lookalike.training.checkpoint import CheckpointError, load_weights, save_weights, write_atomic
-from lookalike.training.files import LOCK
+from lookalike.training.lock import LOCK
 
 LEFT = {"log.txt", "skipped.jsonl", LOCK}  # of a run that failed before it began
 NOT_CARDS = ("manifest.json", "evaluation.json")
@@ -69,7 +69,7 @@ class RunFolder:
         """Removes what `begin` wrote, and the folder, unless there is a checkpoint."""
         if (self.path / "checkpoints").exists():
             return
-        for path in (self.path / "recipe.yaml", self.path / "manifest.json", self.log, self.path / LOCK):
+        for path in (self.path / "recipe.yaml", self.path / "manifest.json", self.log):
             path.unlink(missing_ok=True)
         with suppress(OSError):  # something else is in it
             self.path.rmdir()

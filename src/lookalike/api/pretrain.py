@@ -19,7 +19,8 @@ from lookalike.api.sources import opened, opened_early
 from lookalike.data import Folder, Images, address
 from lookalike.functional.collectives import agree, rank
 from lookalike.recipes import Recipe, asked_for, choose, load, method_name
-from lookalike.training.files import CheckpointError, alone
+from lookalike.training.files import CheckpointError
+from lookalike.training.lock import alone
 from lookalike.training.loop import Stopped, train
 from lookalike.training.processes import pick, processes, spread_text
 from lookalike.training.progress import Line
@@ -61,7 +62,7 @@ def pretrain(
         folder.demand_free()
         agree(True)  # nobody writes before all have looked
         job = Job(folder=folder, recipe=settled, source=source, init=init, label_spec=label_spec)
-        with _line(folder, quiet) as line, _alone(folder), _nothing_left(folder):
+        with _alone(folder), _line(folder, quiet) as line, _nothing_left(folder):
             demand_possible(job, device)
             for note in (*notes, f"{len(source):,} images, run folder {folder.path}", *_left_out(source)):
                 line.say(note)
@@ -78,33 +79,43 @@ def resume(
     machine cannot compute as the run did and `allow_different_numerics` is not given.
     """
     folder = RunFolder(Path(run))
-    recipe, manifest = folder.recipe(), folder.manifest()
-    with _line(folder, quiet) as line:
+    recipe = folder.recipe()
+    here = _device_here(recipe)  # where a run on CUDA is not allowed to go on without it, that is said below
+    with processes(here.runtime.device) as device, _alone(folder), _line(folder, quiet) as line:
         if folder.finished():
             line.say(f"{folder.path} has finished: evaluate it with lookalike evaluate {folder.path} --data LABELLED")
             return Run(folder.path)
-        place = manifest["data"] if data is None else data
-        if place is None:
-            raise ValueError(f"{folder.path} was trained on a data set in memory: resume it in Python with data=")
-        moved = "" if data is not None else f"; where they have moved: lookalike pretrain THERE --resume {folder.path}"
-        with _adding(moved):
-            source = opened(place, recipe.data, line)
-        if manifest["identity"] != source.identity():
-            then, now = manifest["images"], len(source)
-            change = f"{then:,} then, {now:,} now" if then != now else f"as many, {now:,}, of other names or sizes"
-            raise ValueError(
-                f"the images are not those that {folder.path} began with ({change}): restore them, or start a new run "
-                "with --init"
-            )
-        if allow_different_numerics:
-            recipe = _device_here(recipe)
-        else:
+        manifest = folder.manifest()
+        source = _same_images(folder, manifest, recipe, data, line)
+        if not allow_different_numerics:
             _demand_same_numerics(recipe, manifest)
-        with processes(recipe.runtime.device) as device, _alone(folder):
-            if rank() == 0:
-                folder.resumed(manifest)
-            job = Job(folder=folder, recipe=recipe, source=source, init=manifest["init"], label_spec=manifest["labels"])
-            return _trained(job, recipe, device, line)
+        agree(True)  # nobody writes before all have read
+        if rank() == 0:
+            folder.resumed(manifest)
+        job = Job(folder=folder, recipe=here, source=source, init=manifest["init"], label_spec=manifest["labels"])
+        return _trained(job, here, device, line)
+
+
+def _same_images(folder: RunFolder, manifest: dict[str, Any], recipe: Recipe, data: Any, line: Line) -> Images:
+    """The images that a run began with, at `data` or where they were. Raises ValueError for others."""
+    place = manifest["data"] if data is None else data
+    if place is None:
+        raise ValueError(f"{folder.path} was trained on a data set in memory: resume it in Python with data=")
+    try:
+        source = opened(place, recipe.data, line)
+    except ValueError as error:
+        if data is not None:
+            raise
+        remedy = f"where they have moved: lookalike pretrain THERE --resume {folder.path}"
+        raise ValueError(f"{error}; {remedy}") from None
+    if manifest["identity"] != source.identity():
+        then, now = manifest["images"], len(source)
+        change = f"{then:,} then, {now:,} now" if then != now else f"as many, {now:,}, of other names or sizes"
+        raise ValueError(
+            f"the images are not those that {folder.path} began with ({change}): restore them, or start a new run "
+            "with --init"
+        )
+    return source
 
 
 def chosen(
@@ -208,17 +219,6 @@ def _nothing_left(folder: RunFolder) -> Iterator[None]:
         if rank() == 0:
             folder.forget()
         raise
-
-
-@contextmanager
-def _adding(remedy: str) -> Iterator[None]:
-    """Ends the sentence of a ValueError."""
-    try:
-        yield
-    except ValueError as error:
-        if not remedy:
-            raise
-        raise ValueError(f"{error}{remedy}") from None
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from lookalike.recipes.build import (
     view_size,
 )
 from lookalike.recipes.choose import Choice, choose
+from lookalike.recipes.limits import delays
 from lookalike.recipes.load import asked, dump, header, load, names, text, with_values
 from lookalike.recipes.mistakes import suggested
 from lookalike.recipes.schema import Data, Recipe, RecipeError
@@ -36,6 +37,7 @@ __all__ = [
     "build_views",
     "choose",
     "cost",
+    "delays",
     "dump",
     "header",
     "load",

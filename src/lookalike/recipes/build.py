@@ -25,7 +25,7 @@ from lookalike.modules import (
     with_batch_statistics,
 )
 from lookalike.recipes.build_parts import build_banks, build_heads, build_part, rows_of, wanted
-from lookalike.recipes.limits import There, delays, fallbacks
+from lookalike.recipes.limits import There, fallbacks
 from lookalike.recipes.parts import Head, arguments
 from lookalike.recipes.schema import Backbone, Recipe, RecipeError
 from lookalike.recipes.surround import surrounded
@@ -115,7 +115,7 @@ def build_method(
         banks = build_banks(wanted(cast), given, images, (dim, width), folder, say)
         method = cast(encoder=encoder, **heads, **others, **banks)
     there = There(images=images, batch=recipe.batch, rows=rows, queue=rows_of(others.get("queue")))
-    for note in (*fallbacks(method_name(recipe), given, there), *delays(recipe, images)):
+    for note in fallbacks(method_name(recipe), given, there):
         say(note)
     settle_statistics(method, recipe, say)
     if recipe.around is not None:

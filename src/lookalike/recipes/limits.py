@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from lookalike.functional.other_clusters import Sampler
+from lookalike.functional.schedules import Clock
+from lookalike.methods.method import Method
 from lookalike.recipes.parts import LastLayer, Sampling, arguments
 from lookalike.recipes.schema import Recipe
 
@@ -51,6 +53,23 @@ LIMITS: Mapping[tuple[str, str], Limit] = {
         lambda there: there.images - 1, "there are {} other images", "all of them share the smoothing"
     ),
 }
+
+
+class Late(NamedTuple):
+    """What never is where an epoch is not reached; any of the keys `needs` must be on for there to be anything."""
+
+    needs: tuple[str, ...]
+    never: str
+
+
+LATE: Mapping[tuple[str, str], Late] = {
+    ("mochi", "warmup"): Late(("pairs", "with_query"), "no negatives are mixed"),
+    ("interclr", "warmup"): Late(("sampler",), "other images take no part"),
+    ("ressl", "warmup"): Late(("warmup",), "the target stays the other view alone"),
+    ("revisiting", "warmup"): Late(("weight",), "neighbors take no part"),
+    ("swav", "queue_epoch"): Late(("queue",), "the queue stays empty"),
+    ("curation", "warmup"): Late(("threshold",), "nothing is drawn again"),
+}
 KEPT = ("queue", "recent")  # rows of earlier images, of which a batch may have more
 
 
@@ -75,18 +94,22 @@ def fallbacks(kind: str, given: Mapping[str, Any], there: There) -> list[str]:
     return said
 
 
-def delays(recipe: Recipe, images: int) -> list[str]:
-    """A sentence for each part of a method, or of what is around it, that would begin only after the run has ended."""
+def delays(recipe: Recipe, method: Method, last: Clock) -> list[str]:
+    """A sentence for each part of a method, or of what is around it, that would begin only after the last step."""
     around = {} if recipe.around is None else recipe.around.asked
-    sections = {"method": recipe.method, **{f"with.{name}": section for name, section in around.items()}}
-    said = [
-        f"{name}.warmup is {warmup:g} epochs, and the run has {recipe.epochs:g}: what it delays never begins"
-        for name, section in sections.items()
-        if 0 < recipe.epochs <= (warmup := getattr(section, "warmup", 0.0))
-    ]
-    steps, frozen = int(recipe.epochs * (images // recipe.batch)), getattr(recipe.method, "frozen_steps", 0)
-    if frozen and frozen >= steps:
-        said.append(f"method.frozen_steps is {frozen}, and the run has {steps} steps: the prototypes never learn")
+    sections = {
+        recipe.method.kind: ("method", recipe.method),
+        **{name: (f"with.{name}", around[name]) for name in around},
+    }
+    said = []
+    for (kind, key), late in LATE.items():
+        path, section = sections.get(kind, ("", None))
+        if any(getattr(section, other, None) for other in late.needs) and getattr(section, key) > last.epoch:
+            begins = f"{path}.{key} is {getattr(section, key):g} epochs, and the last step begins at {last.epoch:g}"
+            said.append(f"{begins}: {late.never}")
+    for name, group in method.groups().items():
+        if group.frozen(last):
+            said.append(f"{name} would learn only after the last step ({last.steps}): it stays as it was drawn")
     return said
 
 

@@ -9,13 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
-
 LEFT_OVER = ".tmp-*"
-LOCK = ".lock"
 REMEDIES = {
     errno.ENOSPC: "free some space there",
     errno.EDQUOT: "free some space there, or raise the quota",
@@ -97,44 +91,6 @@ def sync_folder(folder: Path) -> None:
             raise
     finally:
         os.close(handle)
-
-
-@contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Inside, no other process is so in the same folder: the second one gets a CheckpointError.
-
-    The system lets go of it however this process ends, and processes forked from it do not hold it. Where the system,
-    or the file system, has no such locks, nothing is held.
-    """
-    handle = None if fcntl is None else _locked(folder / LOCK)
-    try:
-        yield
-    finally:
-        if handle is not None:
-            there = (folder / LOCK).exists() and os.path.samestat(os.stat(folder / LOCK), os.fstat(handle))
-            if there:
-                remove(folder / LOCK)  # still held: who waits for this file looks whether it is the one there
-            os.close(handle)
-
-
-def _locked(path: Path) -> int:
-    """A handle of the file at `path`, made and locked."""
-    while True:
-        with explained(f"write {path}"):
-            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno not in (errno.EAGAIN, errno.EACCES):  # no locks here
-                return handle
-            os.close(handle)
-            raise CheckpointError(
-                f"another process is writing into {path.parent}: wait until it has ended, or choose another folder"
-            ) from None
-        with suppress(FileNotFoundError):
-            if os.path.samestat(os.stat(path), os.fstat(handle)):
-                return handle
-        os.close(handle)  # its owner removed it in between
 
 
 def need(folder: Path, size: int) -> None:
