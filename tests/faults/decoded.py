@@ -1,9 +1,11 @@
 """Decodes files one after another in a process of its own and prints what came of each (python decoded.py LIST).
 
-LIST is JSON: {"paths": [...], "damaged": COUNT}, for that many damaged copies of a JPEG and a PNG. Prints a line
-of JSON each: size, colors of the quarters or the reason why there are none, processor seconds, peak megabytes.
+LIST is JSON: {"paths": [...], "damaged": COUNT}, for that many damaged copies of a JPEG and a PNG. Prints the seconds
+that Pillow takes for the largest image allowed, then a line of JSON each: size, colors of the quarters or the reason
+why there are none, processor seconds, peak megabytes.
 """
 
+import io
 import json
 import os
 import random
@@ -12,6 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from odd_images import jpeg, large_png, png
+from PIL import Image
 from spent import spending
 from torch import Tensor
 
@@ -51,8 +55,6 @@ def quarters(pixels: Tensor) -> list[list[int]]:
 
 def damaged(count: int, seed: int) -> Iterator[bytes]:
     """A JPEG, a progressive JPEG and a PNG in turn, with bytes changed, cut out, doubled and added."""
-    from odd_images import jpeg, png
-
     draw, wholes = random.Random(seed), (jpeg(), jpeg(progressive=True), png())
     for number in range(count):
         hurt = bytearray(wholes[number % 3])
@@ -73,9 +75,18 @@ def damaged(count: int, seed: int) -> Iterator[bytes]:
         yield bytes(hurt)
 
 
+def yardstick() -> float:
+    """Processor seconds of this machine, as busy as it is now, for Pillow to load 64 million pixels with alpha."""
+    file = io.BytesIO(large_png())
+    with spending() as spent:
+        Image.open(file).load()
+    return spent.seconds
+
+
 def main() -> None:
     torch.set_num_threads(1)
     tasks = json.loads(Path(sys.argv[1]).read_text())
+    print(json.dumps(yardstick()), flush=True)
     for image in (*tasks["paths"], *damaged(tasks["damaged"], seed=31)):
         found = told(image)
         if isinstance(image, str) and "shape" in found:
