@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from copy import deepcopy
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,19 @@ LIBRARY = resources.files("lookalike.recipes") / "library"
 
 def names() -> list[str]:
     """Names of the recipes that come with the package."""
-    return sorted(entry.name.removesuffix(".yaml") for entry in LIBRARY.iterdir() if entry.name.endswith(".yaml"))
+    return list(_library())
+
+
+@cache
+def _library() -> dict[str, None]:
+    """The same, looked up once in a process: every recipe that is read asks for them several times."""
+    found = (entry.name.removesuffix(".yaml") for entry in LIBRARY.iterdir() if entry.name.endswith(".yaml"))
+    return dict.fromkeys(sorted(found))
 
 
 def text(name: str) -> str:
     """A library recipe as it is written, with its header. Raises RecipeError naming the nearest one."""
-    if name not in names():
+    if name not in _library():
         near = suggested(name, names(), otherwise="none is near")
         raise RecipeError(f"there is no recipe {shown(name)}; {near}, all: lookalike recipes")
     return (LIBRARY / f"{name}.yaml").read_text(encoding="utf-8")
@@ -108,7 +116,7 @@ def _same_kind(below: Mapping[str, Any], above: Mapping[str, Any]) -> bool:
 
 
 def _is_file(name: str) -> bool:
-    return name not in names() and (Path(name).suffix in (".yaml", ".yml") or Path(name).is_file())
+    return name not in _library() and (Path(name).suffix in (".yaml", ".yml") or Path(name).is_file())
 
 
 def _beside(name: str, parent: str) -> str:

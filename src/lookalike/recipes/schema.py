@@ -18,6 +18,7 @@ from lookalike.recipes.tables import METHODS, VIEWS
 from lookalike.recipes.wrappers import With
 
 Auto = Literal["auto"]
+UNWRITTEN = {"use_attribute_docstrings": False}  # of types made here, whose source Pydantic would look for in vain
 
 
 class RecipeError(ValueError):
@@ -200,6 +201,7 @@ def _recipe(method: str, views: str) -> type[Recipe]:
     return create_model(
         "Recipe",
         __base__=Recipe,
+        __cls_kwargs__=UNWRITTEN,
         method=(signature_section(method, METHODS[method]), ...),
         views=(signature_section(views, VIEWS[views]), ...),
     )
@@ -235,4 +237,4 @@ def signature_section(kind: str, function: Callable) -> type[Named]:
         if isinstance(default, Margin | Sampler):
             default = PARTS[parameter.annotation](**asdict(default))
         fields[parameter.name] = (annotation, ... if default is inspect.Parameter.empty else default)
-    return create_model(kind, __base__=Named, **fields)
+    return create_model(kind, __base__=Named, __cls_kwargs__=UNWRITTEN, **fields)
