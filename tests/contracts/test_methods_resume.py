@@ -59,7 +59,8 @@ NARROW = {  # more changes to <method>_small, where a method needs them
     "pic": ["method.window=32", "method.shift=16", "method.recent=20", "method.classes.sampled=true"],
     **{method: list(record.narrow) for method, record in records().items()},
 }
-PER_EPOCH, STEPS = 8, 32  # 64 images in batches of 8, 4 epochs
+PER_EPOCH, STEPS = 8, 24  # 64 images in batches of 8; every death below leaves more than half of them to go
+SHORT = ["epochs=3"]
 # after the first step, within an epoch, the last of an epoch, the first of the next, and one drawn by lot
 DEATHS = [1, 7, PER_EPOCH, PER_EPOCH + 1, 2 + int(torch.randint(9, (), generator=random.generator("death")))]
 JOINED = ("sce", "instance_classifier")  # by default: with a queue, and with weights whose rows are dealt
@@ -102,15 +103,20 @@ def go(
         RunFolder(folder).begin(recipe, dict.fromkeys(("data", "images", "identity", "init", "labels", "versions")))
     with Line(quiet=True) as line:
         train(assemble(job, recipe, torch.device("cpu"), line, stop=Death(die_after)), recipe.epochs)
-    rows = [json.loads(text) for text in (folder / "metrics.jsonl").read_text().splitlines()]
     checkpoint = Checkpoints(folder).load()
     assert checkpoint is not None
-    return checkpoint.tensors, {row["step"]: row["loss"] for row in rows if "loss" in row}
+    return checkpoint.tensors, losses_of(folder)
+
+
+def losses_of(folder: Path) -> dict[int, float]:
+    """The loss of each step that the run in the folder has on record."""
+    rows = [json.loads(text) for text in (folder / "metrics.jsonl").read_text().splitlines()]
+    return {row["step"]: row["loss"] for row in rows if "loss" in row}
 
 
 @pytest.fixture(scope="module")
 def unbroken(images: Path, tmp_path_factory: pytest.TempPathFactory):
-    return cache(lambda method: go(method, images, tmp_path_factory.mktemp(method) / "run"))
+    return cache(lambda method: go(method, images, tmp_path_factory.mktemp(method) / "run", more=SHORT))
 
 
 def stops() -> list:
@@ -131,8 +137,8 @@ def test_stopped_hard_and_resumed(
     method: str, after: int, workers: int, others: int, images: Path, tmp_path: Path, unbroken
 ) -> None:
     with pytest.raises(Killed):
-        go(method, images, tmp_path / "run", workers=workers, die_after=after)
-    tensors, losses = go(method, images, tmp_path / "run", workers=others)  # other workers than before
+        go(method, images, tmp_path / "run", workers=workers, die_after=after, more=SHORT)
+    tensors, losses = go(method, images, tmp_path / "run", workers=others, more=SHORT)  # other workers than before
     expected, expected_losses = unbroken(method)
     assert len(losses) == STEPS
     assert losses == expected_losses
@@ -162,13 +168,13 @@ def test_patches_that_never_learn_are_those_of_the_start_after_a_resume(images: 
 
 @pytest.mark.parametrize("method", [m if m in JOINED else pytest.param(m, marks=pytest.mark.slow) for m in METHODS])
 def test_saved_with_one_process_resumed_with_two(method: str, images: Path, tmp_path: Path, gloo) -> None:
-    _, expected = go(method, images, tmp_path / "whole", precision="fp64")
+    _, expected = go(method, images, tmp_path / "whole", precision="fp64", more=SHORT)
     with pytest.raises(Killed):
-        go(method, images, tmp_path / "run", precision="fp64", die_after=9)
+        go(method, images, tmp_path / "run", precision="fp64", die_after=9, more=SHORT)
     for _, losses in gloo.run(2, go_fp64, method, images, tmp_path / "run"):
         assert len(losses) == STEPS
         assert losses == pytest.approx(expected, abs=1e-9)
 
 
 def go_fp64(method: str, images: Path, folder: Path):
-    return go(method, images, folder, precision="fp64")
+    return go(method, images, folder, precision="fp64", more=SHORT)
