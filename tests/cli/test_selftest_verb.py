@@ -19,6 +19,7 @@ def test_all_checks_pass_here(monkeypatch):
     assert sum("one process against two, in fp64" in line for line in lines) == len(METHODS)
     assert re.fullmatch(rf"{len(lines)} checks in \d+\.\d s, 0 failed", total)
     assert then == "next: lookalike demo"
+    assert "starting two processes" in said.err  # seconds pass before their checks come
 
 
 def test_a_check_that_fails_is_exit_code_1(monkeypatch):

@@ -51,28 +51,39 @@ class Examination:
         return all(check.passed for check in self.checks)
 
 
-def selftest(*, device: str = "auto", on_check: Callable[[Check], None] = lambda check: None) -> Examination:
+def selftest(
+    *,
+    device: str = "auto",
+    on_check: Callable[[Check], None] = lambda check: None,
+    on_wait: Callable[[str], None] = lambda why: None,
+) -> Examination:
     """Every method with tiny networks: against loops in fp64, under bf16, saved and resumed, on two processes.
 
     A method whose loop stands in its test file, and not in LOOPS, is held against itself in fp64 on the CPU: precision
     and device are covered, the formula by the tests alone.
-    on_check hears each check as it is done. Opens nothing but a temporary folder; under a minute.
+    on_check hears each check as it is done, on_wait what begins before several of them come at once.
+    Opens nothing but a temporary folder; under a minute.
     Raises ValueError for a device that is not there.
     """
     start, place, done = time.perf_counter(), pick(device), list[Check]()
-    for check in checks(place):
+    for check in checks(place, on_wait=on_wait):
         done.append(check)
         on_check(check)
     return Examination(tuple(done), time.perf_counter() - start)
 
 
-def checks(place: torch.device, names: Iterable[str] = tuple(METHODS)) -> Iterator[Check]:
+def checks(
+    place: torch.device,
+    names: Iterable[str] = tuple(METHODS),
+    on_wait: Callable[[str], None] = lambda why: None,
+) -> Iterator[Check]:
     """One after another; what fails to compute at all has an infinite error."""
     for name in names:
         other = "a slow loop" if name in LOOPS else "itself"
         yield tried(f"{name}: fp32 against {other} in fp64", SINGLE, against_loop, name, place)
         yield tried(f"{name}: bf16 against fp32", HALF, against_single, name, place)
         yield tried(f"{name}: saved and resumed against unbroken", 0.0, resumed, name)
+    on_wait("starting two processes for every method: their checks come at once, after some ten seconds")
     yield from on_two_processes()
 
 

@@ -1,5 +1,6 @@
 """lookalike selftest: whether losses, precision, checkpoints and processes work on this machine as they should."""
 
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -18,7 +19,7 @@ def selftest(device: Device = "auto") -> None:
     """
     from lookalike.api import selftest as examine
 
-    found = examine(device=device, on_check=show)
+    found = examine(device=device, on_check=show, on_wait=lambda why: print(why, file=sys.stderr, flush=True))
     failed = sum(not check.passed for check in found.checks)
     print(f"{len(found.checks)} checks in {found.seconds:.1f} s, {failed} failed")
     if failed:
