@@ -1,11 +1,10 @@
 """Decodes files one after another in a process of its own and prints what came of each (python decoded.py LIST).
 
-LIST is JSON: {"paths": [...], "damaged": COUNT}, for that many damaged copies of a JPEG and a PNG. Prints the seconds
-that Pillow takes for the largest image allowed, then a line of JSON each: size, colors of the quarters or the reason
-why there are none, processor seconds, peak megabytes.
+LIST is JSON: {"paths": [...], "damaged": COUNT}, for that many damaged copies of a JPEG and a PNG. Prints a line
+of JSON each: size, colors of the quarters or the reason why there are none, processor seconds, peak megabytes. What
+takes long is done twice, and the shorter time counts: the first touch of memory may take longer than decoding.
 """
 
-import io
 import json
 import os
 import random
@@ -14,12 +13,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from odd_images import jpeg, large_png, png
-from PIL import Image
 from spent import spending
 from torch import Tensor
 
 from lookalike.data import Unreadable, decode, size
+
+LONG = 1.0  # seconds
 
 
 def told(image: str | bytes) -> dict:
@@ -55,6 +54,8 @@ def quarters(pixels: Tensor) -> list[list[int]]:
 
 def damaged(count: int, seed: int) -> Iterator[bytes]:
     """A JPEG, a progressive JPEG and a PNG in turn, with bytes changed, cut out, doubled and added."""
+    from odd_images import jpeg, png
+
     draw, wholes = random.Random(seed), (jpeg(), jpeg(progressive=True), png())
     for number in range(count):
         hurt = bytearray(wholes[number % 3])
@@ -75,20 +76,20 @@ def damaged(count: int, seed: int) -> Iterator[bytes]:
         yield bytes(hurt)
 
 
-def yardstick() -> float:
-    """Processor seconds of this machine, as busy as it is now, for Pillow to load 64 million pixels with alpha."""
-    file = io.BytesIO(large_png())
-    with spending() as spent:
-        Image.open(file).load()
-    return spent.seconds
+def measured(image: str | bytes) -> dict:
+    """What came of one file, in the time that it takes when the machine does not stand still meanwhile."""
+    found = told(image)
+    if found["seconds"] > LONG:
+        again = told(image)
+        found["seconds"], found["peak"] = min(found["seconds"], again["seconds"]), max(found["peak"], again["peak"])
+    return found
 
 
 def main() -> None:
     torch.set_num_threads(1)
     tasks = json.loads(Path(sys.argv[1]).read_text())
-    print(json.dumps(yardstick()), flush=True)
     for image in (*tasks["paths"], *damaged(tasks["damaged"], seed=31)):
-        found = told(image)
+        found = measured(image)
         if isinstance(image, str) and "shape" in found:
             found["header"] = list(size(image))
         print(json.dumps(found), flush=True)
