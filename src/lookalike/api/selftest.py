@@ -83,7 +83,7 @@ def checks(
         yield tried(f"{name}: fp32 against {other} in fp64", SINGLE, against_loop, name, place)
         yield tried(f"{name}: bf16 against fp32", HALF, against_single, name, place)
         yield tried(f"{name}: saved and resumed against unbroken", 0.0, resumed, name)
-    on_wait("starting two processes for every method: their checks come at once, after some ten seconds")
+    on_wait("starting two processes for every method: their checks come all at once")
     yield from on_two_processes()
 
 
