@@ -40,6 +40,15 @@ def test_views_of_one_size_share_their_batch_statistics():
     torch.testing.assert_close(rows["local/1"].mean(0), torch.zeros(2, dtype=torch.float64), rtol=0, atol=1e-12)
 
 
+def test_views_apart_have_batch_statistics_of_their_own():
+    counted, norm = Counted(), nn.BatchNorm1d(2, affine=False, dtype=torch.float64)
+    rows = by_size(nn.Sequential(counted, norm), VIEWS, ["global/1", "local/1", "global/2"], joined=False)
+    assert counted.seen == [(3, 2, 8, 8), (3, 2, 4, 4), (3, 2, 8, 8)]
+    assert list(rows) == ["global/1", "local/1", "global/2"]
+    for found in rows.values():
+        torch.testing.assert_close(found.mean(0), torch.zeros(2, dtype=torch.float64), rtol=0, atol=1e-12)
+
+
 def test_gradient_reaches_every_view():
     views = {name: x.clone().requires_grad_() for name, x in VIEWS.items()}
     sum(rows.sum() for rows in by_size(Counted(), views, list(views)).values()).backward()

@@ -40,17 +40,28 @@ def step_of(z: torch.Tensor, method: DINO, names=FOUR):
     return method(batch(dict(zip(names, z.chunk(len(names)), strict=True))))
 
 
+class Centered(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x - x.mean(0)
+
+
 def slow(
-    z: torch.Tensor, prototypes: torch.Tensor, center: list[float], sharp: float = 0.04, soft: float = 0.1
+    z: torch.Tensor,
+    prototypes: torch.Tensor,
+    center: list[float],
+    sharp: float = 0.04,
+    soft: float = 0.1,
+    teacher: torch.Tensor | None = None,
 ) -> float:
-    """Plain loops over pairs of views, images and prototypes: z (V, B, D)."""
+    """Plain loops over pairs of views, images and prototypes: z (V, B, D), the teacher's of the same if None."""
+    teacher = z if teacher is None else teacher
     total, pairs = 0.0, 0
     unit = [c / c.norm() for c in prototypes]
     for t in (0, 1):
         for s in (s for s in range(len(z)) if s != t):
             pairs += 1
             for b in range(len(z[0])):
-                target = [math.exp((float(z[t][b] @ c) - m) / sharp) for c, m in zip(unit, center, strict=True)]
+                target = [math.exp((float(teacher[t][b] @ c) - m) / sharp) for c, m in zip(unit, center, strict=True)]
                 logits = [float(z[s][b] @ c) / soft for c in unit]
                 log_sum = math.log(sum(map(math.exp, logits)))
                 total -= sum(q / sum(target) * (x - log_sum) for q, x in zip(target, logits, strict=True)) / len(z[0])
@@ -69,6 +80,19 @@ def test_student_and_teacher_agree() -> None:
 def test_uniform_teacher_and_student_lose_the_log_of_the_prototypes() -> None:
     method = dino(torch.ones(9, 3, dtype=F64))
     assert step_of(waves()[0], method, PAIR).loss.item() == pytest.approx(math.log(9))
+
+
+@pytest.mark.parametrize("joined", [True, False])
+def test_views_share_their_batch_statistics_or_each_has_its_own(joined) -> None:
+    """Encoder and projector only center: by the mean of all views of the student, all of the teacher; or of each."""
+    z, prototypes = waves()
+    method = dino(prototypes, FOUR, joined=joined)
+    method.encoder, method.projector, method.teacher.copies[1] = Centered(), Centered(), Centered()
+    student, teacher = z.view(4, 5, 3), z[:10].view(2, 5, 3)
+    axes = (0, 1) if joined else 1
+    student, teacher = (nn.functional.normalize(x - x.mean(axes, keepdim=True), dim=2) for x in (student, teacher))
+    expected = slow(student, prototypes, [0.0] * 7, teacher=teacher)
+    assert step_of(z, method).loss.item() == pytest.approx(expected, rel=1e-10)
 
 
 @pytest.mark.parametrize("settings", [{}, {"temperature": 0.3, "teacher_temperature": Ramp(0.2, 0.2)}])

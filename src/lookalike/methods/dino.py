@@ -34,7 +34,8 @@ class DINO(Method):
 
     teacher_views: what the teacher sees; student_views: all; a view never meets itself. teacher_temperature: 0.04, or
     for long runs 0.04 to 0.07 over 30 epochs (official README). momentum: schedule of m, from 0.9995 for batches of
-    256. The teacher is in training mode, with batch statistics of its own. Raises ValueError where no pair is left.
+    256. The teacher is in training mode, with batch statistics of its own; joined: views of one size share theirs, as
+    in the official code; without, as in lightly, each view has its own. Raises ValueError where no pair is left.
     """
 
     facts = Facts(
@@ -59,6 +60,7 @@ class DINO(Method):
         momentum: Schedule = Cosine(0.996, 1.0),  # noqa: B008
         center_momentum: float = 0.9,
         frozen_epochs: float = 1.0,
+        joined: bool = True,
     ) -> None:
         super().__init__()
         self.pairs = [(t, s) for t in teacher_views for s in student_views if t != s]
@@ -73,6 +75,7 @@ class DINO(Method):
         self.teacher_views, self.student_views = tuple(teacher_views), tuple(student_views)
         self.temperature, self.teacher_temperature = temperature, teacher_temperature
         self.momentum, self.center_momentum, self.frozen_epochs = momentum, center_momentum, frozen_epochs
+        self.joined = joined
 
     def plan(self, epochs: float) -> Sequence[Phase]:
         reads = tuple(dict.fromkeys((*self.teacher_views, *self.student_views)))
@@ -82,15 +85,17 @@ class DINO(Method):
         return {"prototypes": Group(frozen_epochs=self.frozen_epochs)}
 
     def forward(self, batch: Batch) -> Step:
-        h = by_size(self.encoder, batch.views, self.student_views)
-        joined = unit(self.projector(torch.cat(list(h.values()))))
-        log_p = (self.prototypes(joined) / self.temperature).log_softmax(1).chunk(len(h))
+        h = by_size(self.encoder, batch.views, self.student_views, joined=self.joined)
+        p_BD = by_size(self.projector, h, self.student_views, joined=self.joined)
+        unit_rows = unit(torch.cat(list(p_BD.values())))
+        log_p = (self.prototypes(unit_rows) / self.temperature).log_softmax(1).chunk(len(h))
         log_p_BK = dict(zip(self.student_views, log_p, strict=True))
-        z_BD = {view: unit(rows) for view, rows in by_size(self.teacher, batch.views, self.teacher_views).items()}
+        slow = by_size(self.teacher, batch.views, self.teacher_views, joined=self.joined)
+        z_BD = {view: unit(rows) for view, rows in slow.items()}
         q_BK = {view: self.target(rows, self.teacher_temperature(batch.progress.run)) for view, rows in z_BD.items()}
         losses = [-(q_BK[t] * log_p_BK[s]).sum(1) for t, s in self.pairs]
         loss = global_mean(torch.stack(losses, 1)).mean()
-        projections = dict(zip(self.student_views, joined.chunk(len(h)), strict=True))
+        projections = dict(zip(self.student_views, unit_rows.chunk(len(h)), strict=True))
         return Step(loss=loss, keep=z_BD, features=h, projections=projections)
 
     def target(self, z_BD: Tensor, temperature: float) -> Tensor:
