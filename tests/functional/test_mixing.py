@@ -55,6 +55,15 @@ def test_by_loops(hardest, scratch, monkeypatch) -> None:
         torch.testing.assert_close(found.mean[row], logits.softmax(0) @ h, rtol=1e-10, atol=1e-12)
 
 
+def test_the_largest_chance_picks_the_last_key_in_fp32_too() -> None:
+    """1 - 2^-32, the largest number that a draw gives, is 1 in fp32: the index would be the number of keys."""
+    largest = 1 - 2.0**-32
+    chances = torch.tensor([[[largest, largest, largest]]], dtype=F64)
+    q, keys = KEY.float(), HARD.float()
+    found = mixed_negatives(q, keys, chances, pairs=1, hardest=2, temperature=1.0)
+    assert found.mean.tolist() == [pytest.approx([0.0, 1.0])]  # of the two the farther one, with itself
+
+
 def test_each_query_has_negatives_of_its_own() -> None:
     """A query alone has the same as within a batch."""
     q, keys, chances = keyed("q", 7), keyed("queue", 35), torch.rand(7, 8, 3, dtype=F64)

@@ -40,7 +40,7 @@ def mixed_negatives(
     demand_temperature(temperature)
     wide = torch.float64 if q_BD.dtype == torch.float64 else torch.float32
     with torch.autocast(q_BD.device.type, enabled=False):
-        q_BD, chances_BS3 = q_BD.detach().to(wide), chances_BS3.to(wide)
+        q_BD, chances_BS3 = q_BD.detach().to(wide), chances_BS3.double()  # fp32 would round the largest chances to 1
         near = nearest_keys(q_BD, keys_ND, min(hardest, len(keys_ND)), mask=mask)
         count_B1 = near.similarity.isfinite().sum(1, keepdim=True)
         seen = Swept(q_BD.new_empty(len(q_BD)), torch.empty_like(q_BD))
@@ -67,6 +67,6 @@ def mixes(
     one_cSD = keys_ND[near_cH.gather(1, i_cS)].to(q_cD.dtype)
     other_cSD = keys_ND[near_cH.gather(1, j_cS)].to(q_cD.dtype)
     one_cSD[:, pairs:] = q_cD[:, None]
-    share_cS1 = chances_cS3[..., 2:].clone()
+    share_cS1 = chances_cS3[..., 2:].to(q_cD.dtype, copy=True)
     share_cS1[:, pairs:] /= 2
     return unit(share_cS1 * one_cSD + (1 - share_cS1) * other_cSD)
