@@ -187,3 +187,9 @@ def test_a_batch_of_one_and_one_larger_than_the_queue_are_contrasted_and_kept():
     method.after_update(progress(updated=True), step.keep)
     newest = nn.functional.normalize(many, dim=1)[-3:]
     assert {tuple(row) for row in method.features.rows().tolist()} == {tuple(row) for row in newest.tolist()}
+
+
+@pytest.mark.parametrize("warmup", [0.0, 5.0])
+def test_the_loss_where_all_embeddings_are_one_is_uniform(warmup) -> None:
+    method = revisiting(EAST.repeat(7, 1), warmup=warmup, weight=0.4)
+    assert method.uniform(1) == pytest.approx(loss(method, query=EAST, key=EAST))

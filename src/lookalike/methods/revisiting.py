@@ -119,7 +119,9 @@ class Revisiting(Method):
         self.features.push(kept["features"])
 
     def uniform(self, rows: int) -> float:
-        return math.log(1 + self.queue.filled) + self.weight * math.log(self.queue.filled)  # after the warm-up
+        # collapse shows early: with a warm-up, the loss of the warm-up
+        neighbors = 0.0 if self.warmup else self.weight * math.log(self.queue.filled)
+        return math.log(1 + self.queue.filled) + neighbors
 
     def exports(self) -> Mapping[str, nn.Module]:
         return {"encoder": self.encoder}
