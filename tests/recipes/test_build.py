@@ -141,14 +141,6 @@ def test_impossible_views_are_named():
         build_views(load("simclr_small", ["views.strength=-1"]))
 
 
-def test_views_that_the_method_does_not_know_are_named():
-    assert sentence("sce_small", "views.kind=byol", "views.size=32") == (
-        "the method 'sce' reads the views strong, weak, which views.kind 'byol' does not make: "
-        "choose another views.kind"
-    )
-    assert "reads the views global/3" in sentence("sce_small", "method.queries=[strong, global/3]")
-
-
 def test_heads_of_unequal_outputs_are_named():
     assert sentence("byol_small", "method.predictor.out=64") == (
         "method.projector gives 256 numbers and method.predictor gives 64 numbers, but their outputs are compared: "

@@ -78,7 +78,8 @@ class InstanceClassifier(Method):
         self.hardest = Sharded(classes.size, self.count, dtype=torch.int64)
 
     def plan(self, epochs: float) -> Sequence[Phase]:
-        return [Phase(name="train", epochs=epochs, trains=("encoder", "projector"), reads=self.views)]
+        scans = () if self.raw is None else (self.raw,)
+        return [Phase(name="train", epochs=epochs, trains=("encoder", "projector"), reads=self.views, scans=scans)]
 
     def enter(self, phase: Phase, corpus: Corpus) -> None:
         if self.raw is not None:

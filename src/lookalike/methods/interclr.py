@@ -88,6 +88,7 @@ class InterCLR(Method):
                 epochs=min(again, epochs - number * again),
                 trains=("encoder", "projector"),
                 reads=(QUERY, KEY),
+                scans=(PLAIN,),
             )
             for number in range(math.ceil(epochs / again))
         ]

@@ -1,8 +1,7 @@
 """The contract between a method and everything that trains it: Method, Phase, Batch, Step, Group.
 
 For each phase of `plan` the loop calls `enter` once and `prepare` at every start; for each batch `before_update`,
-`forward`, `after_update`. They change parameters and buffers alone, which are saved (docs/decisions/0001-contract.md).
-"""
+`forward`, `after_update`. They change saved parameters and buffers alone (docs/decisions/0001-contract.md)."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -28,6 +27,7 @@ class Phase:
     trains: tuple[str, ...]  # submodules (or parameters) that get gradient
     reads: tuple[str, ...]  # views that forward sees
     order: Order = field(default_factory=Shuffle)
+    scans: tuple[str, ...] = ()  # views that enter and prepare ask the corpus for
     partners: tuple[str, ...] = ()  # views made from another sample, chosen by `corpus.pair`
     restart: bool = False  # learning-rate schedule and optimizer state start anew
 

@@ -82,6 +82,7 @@ class QKIteration(Method):
                 epochs=epochs / rounds * share,
                 trains=(f"{side}.encoder", f"{side}.head", *([f"{OTHER[side]}.head"] if self.live_head else [])),
                 reads=(self.views[side],),
+                scans=(self.views[OTHER[side]],),
                 restart=self.restart,
             )
             for number in range(1, rounds + 1)

@@ -25,6 +25,7 @@ from lookalike.modules import (
     with_batch_statistics,
 )
 from lookalike.recipes.build_parts import build_banks, build_heads, build_part, rows_of, wanted
+from lookalike.recipes.fitting import demand_fitting
 from lookalike.recipes.limits import There, fallbacks
 from lookalike.recipes.parts import Head, arguments
 from lookalike.recipes.schema import Backbone, Recipe, RecipeError
@@ -99,8 +100,8 @@ def build_method(
 
     A queue larger than half the data set is capped, with a note; so is told what else cannot be had (limits.py). A bank
     that memory cannot hold lies in a file of `folder`, if there is one, with a note. Raises RecipeError where a
-    micro-batch is one image, heads do not fit one another, batch statistics do not fit the batch, or the view plan
-    lacks a view that the method reads.
+    micro-batch is one image, heads do not fit one another, batch statistics do not fit the batch, or the views do
+    not fit (fitting.py).
     """
     cast, given, rows = METHODS[method_name(recipe)], arguments(recipe.method), rows_at_a_time(recipe)
     with seeded("heads", recipe.seed):
@@ -122,12 +123,7 @@ def build_method(
         policy = "local" if recipe.backbone.statistics == "local" else "global"  # of heads, as above
         with seeded("tasks", recipe.seed):
             method = surrounded(method, recipe.around, dim=encoder.dim, policy=policy, full=full_views(method, recipe))
-    missing = {view for phase in method.plan(recipe.epochs) for view in phase.reads} - set(build_views(recipe).plan)
-    if missing:
-        raise RecipeError(
-            f"the method {method_name(recipe)!r} reads the views {', '.join(sorted(missing))}, which views.kind "
-            f"{recipe.views.kind!r} does not make: choose another views.kind"
-        )
+    demand_fitting(recipe, method, encoder, build_views(recipe).plan)
     return method
 
 

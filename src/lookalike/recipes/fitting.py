@@ -1,0 +1,89 @@
+"""Whether the views that a recipe makes fit the method, the network and the tasks: found before a run has a folder."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from lookalike.methods.method import Method
+from lookalike.modules import Encoder
+from lookalike.modules.auxiliary import SIDE, Jigsaw, RelativePosition
+from lookalike.recipes.parts import Section, arguments
+from lookalike.recipes.schema import Recipe, RecipeError
+from lookalike.transforms import CenterCrop, Chain, OverlappingCrop, RandomResizedCrop, Whole
+
+COUNTS = {"local": "local_views", "small": "small", "large": "large"}  # views called local/1 ...: the key with how many
+
+
+def demand_fitting(recipe: Recipe, method: Method, encoder: Encoder, plan: Mapping[str, Chain]) -> None:
+    """Raises RecipeError for views that the method misses or leaves out, and for sizes that a ViT cannot cut."""
+    phases = method.plan(recipe.epochs)
+    read = {view for phase in phases for view in (*phase.reads, *phase.scans)}
+    if missing := sorted(read - plan.keys()):
+        raise RecipeError(
+            f"the method {recipe.method.kind!r} reads the views {', '.join(missing)}, which are not among those of "
+            f"views.kind {recipe.views.kind!r} ({_listed(plan)}): {_remedy(recipe, missing)}"
+        )
+    if unread := [view for view in plan if view not in read and counted(recipe.views, view)]:
+        key = counted(recipe.views, unread[0])
+        raise RecipeError(
+            f"views.{key} = {getattr(recipe.views, str(key))} makes the views {_listed(unread)}, which the method "
+            f"{recipe.method.kind!r} does not read: lower it{_or_list(recipe)}"
+        )
+    patch = side_of_patches(encoder)
+    sides = {view: side for view in sorted(read) if (side := side_of(plan[view])) is not None}
+    for view, side in sides.items():
+        if side % patch:
+            raise RecipeError(
+                f"views: {view!r} has {side} pixels a side, which cannot be cut into patches of {patch}: "
+                f"choose multiples of {patch} for {_sizes(recipe.views)}"
+            )
+    tile = max(sides.values(), default=0) // SIDE
+    if tile % patch and any(isinstance(part, Jigsaw | RelativePosition) for part in method.modules()):
+        raise RecipeError(
+            f"with: tiles of {tile} pixels, a third of the largest view, cannot be cut into patches of {patch}: leave "
+            "jigsaw and relative_position out, or choose a network without patches"
+        )
+
+
+def side_of_patches(encoder: Encoder) -> int:
+    """The pixels of which a vision transformer wants a multiple; 1 for other networks."""
+    patches: Any = getattr(encoder.body, "patch_embed", None)
+    strict = patches is not None and not getattr(patches, "dynamic_img_pad", False)
+    return int(patches.patch_size[0]) if strict and hasattr(patches, "patch_size") else 1
+
+
+def side_of(chain: Chain) -> int | None:
+    """Pixels of a side of what a chain makes; None where it keeps the image's own."""
+    cuts = [part.size for part in chain if isinstance(part, RandomResizedCrop | OverlappingCrop | CenterCrop | Whole)]
+    return cuts[-1] if cuts else None
+
+
+def counted(section: Section, view: str) -> str | None:
+    """The key of a section of views that says how many there are of this one's kind, if it has one."""
+    key = COUNTS.get(view.partition("/")[0])
+    return key if key is not None and hasattr(section, key) else None
+
+
+def _remedy(recipe: Recipe, missing: list[str]) -> str:
+    """The keys that name or count what is missing; where there are none, only other views help."""
+    counts = dict.fromkeys(f"raise views.{key}" for view in missing if (key := counted(recipe.views, view)))
+    lists = [
+        f"give other views in method.{key}"
+        for key, value in arguments(recipe.method).items()
+        if set(missing) & set([value] if isinstance(value, str) else value if isinstance(value, tuple | list) else ())
+    ]
+    return " or ".join([*counts, *lists] or ["choose another views.kind"])
+
+
+def _or_list(recipe: Recipe) -> str:
+    """The method's key that lists views, if there is one."""
+    keys = [key for key in arguments(recipe.method) if key in ("views", "queries") or key.endswith("_views")]
+    return f", or add them to method.{keys[-1]}" if keys else ""
+
+
+def _sizes(section: Section) -> str:
+    keys = [f"views.{key}" for key, _ in section if key == "size" or key.endswith("_size")]
+    return " and ".join(keys) or "other views"
+
+
+def _listed(views: Iterable[str]) -> str:
+    return ", ".join(views)
