@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lookalike.api.doctor import as_built
-from lookalike.api.symptoms import collapsed, dropped, flat, starved
+from lookalike.api.symptoms import collapsed, dropped, flat, starved, unlearned, unmoved
 from lookalike.api.symptoms_of_state import stale, unfed
 from lookalike.methods.method import Method
 from lookalike.recipes import load
@@ -25,6 +25,10 @@ def lines(count: int = 60, **changes: object) -> list[dict]:
         rows.append({"step": 20 * number, "loss": 3 + 3 / number, "wait": 0.02, "updated": True})
         rows.append({"step": 20 * number, "probe": True, **health, **changes})
     return rows
+
+
+def recognized(trained: float, fresh: float) -> dict:
+    return {"step": 1, "probe": True, "recognized/trained": trained, "recognized/random weights": fresh}
 
 
 def save(step: int, method: Method) -> Checkpoint:
@@ -56,6 +60,7 @@ def trained(moco: Method, step: int = 200) -> Checkpoint:
 def test_good_health_has_no_symptom(moco) -> None:
     rows = lines()
     assert [*collapsed(rows, RECIPE), *flat(rows), *dropped(rows, RECIPE), *starved(rows, RECIPE)] == []
+    assert [*unmoved(rows), *unlearned([*rows, recognized(0.5, 0.1)], RECIPE, 1000)] == []
     start, saves = as_built(MOCO, {"images": 200}), [trained(moco), trained(moco, 400)]
     assert [*unfed(start, saves, True), *stale(start, saves, MOCO, True)] == []
     assert [*collapsed([], RECIPE), *flat([]), *dropped([], RECIPE), *starved([], RECIPE)] == []
@@ -92,6 +97,21 @@ def test_a_loss_that_does_not_fall() -> None:
     assert flat(rows[:30]) == []  # too few lines to tell
     rising = [{**row, "loss": 3 + row["step"] / 500} if row["step"] < 600 else row for row in lines()]
     assert flat(rising) == []  # MoCo's loss rises while its queue fills, and falls then
+
+
+def test_a_gradient_that_is_zero_to_the_end() -> None:
+    rows = [{"step": step, "gradient_norm": float(step < 20)} for step in range(10, 80, 10)]
+    assert unmoved(rows)[0].sentence.startswith("The gradient is 0 from step 20 to 70, so that nothing is learned")
+    assert unmoved(rows[:-2]) == []  # too few lines to tell
+    assert unmoved([*rows, {"step": 80, "gradient_norm": 1.0}]) == []
+
+
+def test_less_is_recognized_than_by_random_weights() -> None:
+    (found,) = unlearned([recognized(0.05, 0.1)], RECIPE, 1000)
+    assert found.sentence.startswith("The encoder knows 5.0% of images by another view of them, and one with random")
+    assert unlearned([recognized(0.05, 0.1)], RECIPE, 100) == []  # of few images
+    assert unlearned([recognized(0.09, 0.1)], RECIPE, 1000) == []  # chance
+    assert unlearned([recognized(0.05, 0.1)], load("supcon_small_smoke"), 1000) == []  # classes are to look alike
 
 
 @pytest.mark.parametrize(

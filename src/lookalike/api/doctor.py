@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from lookalike.api.folder import RunFolder
-from lookalike.api.symptoms import Finding, collapsed, dropped, flat, starved
+from lookalike.api.symptoms import Finding, collapsed, dropped, flat, starved, unlearned, unmoved
 from lookalike.api.symptoms_of_state import parts, stale, unfed
 from lookalike.data.decode import shown
 from lookalike.methods.method import Method
@@ -49,6 +49,7 @@ def doctor(run: str | PathLike[str]) -> Checkup:
     step = max([*(save.step for save in saves), *(int(row["step"]) for row in rows)], default=0)
     findings = [*lost, *torn, *weights(folder), *ended(folder), *skipped(folder, manifest)]
     findings += collapse if (collapse := collapsed(rows, recipe)) else flat(rows)
+    findings += [*unmoved(rows), *([] if findings else unlearned(rows, recipe, images_of(manifest)))]
     findings += [*dropped(rows, recipe), *starved(rows, recipe)]
     if saves:
         same = manifest.get("init") is None and torch.__version__ == (manifest.get("versions") or {}).get("torch")
@@ -93,9 +94,14 @@ def known_facts(folder: RunFolder, saves: Sequence[Checkpoint]) -> tuple[Mapping
 
 def as_built(recipe: Recipe, manifest: Mapping[str, Any]) -> Method:
     """The method with the weights and queues that the run began with, but for --init."""
-    images = manifest.get("images")
     encoder = build_encoder(recipe.backbone, channels=recipe.data.channels, size=view_size(recipe), seed=recipe.seed)
-    return build_method(recipe, encoder, images if isinstance(images, int) else UNKNOWN, lambda note: None)
+    return build_method(recipe, encoder, images_of(manifest), lambda note: None)
+
+
+def images_of(manifest: Mapping[str, Any]) -> int:
+    """How many images the run has, or more than any has."""
+    images = manifest.get("images")
+    return images if isinstance(images, int) and images > 0 else UNKNOWN
 
 
 def weights(folder: RunFolder) -> list[Finding]:

@@ -1,13 +1,15 @@
 """What the lines of metrics.jsonl show of a run: collapse, a flat loss, dropped steps, a starved loader."""
 
+import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from lookalike.api.closing import IMAGES
 from lookalike.api.probes import readings_of
 from lookalike.evaluation import diagnose
-from lookalike.recipes import Recipe
+from lookalike.recipes import METHODS, Recipe, method_name
 
 Rows: TypeAlias = Sequence[Mapping[str, Any]]
 
@@ -15,6 +17,8 @@ Rows: TypeAlias = Sequence[Mapping[str, Any]]
 WAITING = 0.15  # share of the time that may go into waiting for images
 SETTLING = 30  # steps that fp16 may drop while its loss scale settles
 FALL = 0.01  # least fall of a loss from its highest level, as a share of it
+STILL = 5  # lines of a gradient that is zero
+SURE = 3  # standard deviations
 LEVELS, LINES = 5, 20  # levels of a loss over a run, each the median of its part of the lines; fewest lines to tell
 
 
@@ -56,6 +60,44 @@ def flat(rows: Rows) -> list[Finding]:
             f"The loss is {last:.4g} at the end and was never higher than {max(highest, last):.4g}: it does not fall. "
             "Change the learning rate (optimizer.rate), train for more epochs, or check with --dry-run that the views "
             "are those you want.",
+        )
+    ]
+
+
+def unmoved(rows: Rows) -> list[Finding]:
+    """A gradient that is zero to the end: weights move by their decay alone."""
+    norms = [(row["step"], row["gradient_norm"]) for row in rows if isinstance(row.get("gradient_norm"), int | float)]
+    moved = [step for step, norm in norms if norm != 0]
+    still = [step for step, _ in norms if not moved or step > moved[-1]]
+    if len(still) < STILL:
+        return []
+    return [
+        Finding(
+            "no gradient",
+            f"The gradient is 0 from step {still[0]:,} to {still[-1]:,}, so that nothing is learned: look for a "
+            "setting that leaves the loss nothing to compare, such as a mask over all negatives or a weight of 0.",
+        )
+    ]
+
+
+def unlearned(rows: Rows, recipe: Recipe, images: int) -> list[Finding]:
+    """An encoder that knows images by another view less often than random weights do: more than chance explains.
+
+    images: of the data set. Not of a method that learns from labels, which takes images of a class for one.
+    """
+    last = next((row for row in reversed(rows) if "recognized/trained" in row), {})
+    trained, random = (last.get(f"recognized/{name}") for name in ("trained", "random weights"))
+    if METHODS[method_name(recipe)].facts.unlabeled or trained is None or random is None:
+        return []
+    spread = math.sqrt((trained * (1 - trained) + random * (1 - random)) / min(images, IMAGES))
+    if random - trained <= SURE * spread:
+        return []
+    return [
+        Finding(
+            "less than random weights",
+            f"The encoder knows {trained:.1%} of images by another view of them, and one with random weights "
+            f"{random:.1%}: train for more epochs (epochs={2 * recipe.epochs:g}), or change the learning rate "
+            f"(optimizer.rate, {recipe.optimizer.rate:g}).",
         )
     ]
 
