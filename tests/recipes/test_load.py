@@ -220,3 +220,21 @@ def test_a_new_kind_of_optimizer_must_bring_its_rate():
     with pytest.raises(RecipeError, match=r"'optimizer.rate' is missing \(optimizer.kind=sgd starts that section anew"):
         load("simclr_bench", ["optimizer.kind=sgd"])
     assert load("simclr_bench", ["optimizer.kind=sgd", "optimizer.rate=0.1"]).optimizer.rate == 0.1
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "vicreg_small method.variance=-1",
+        "vicreg_small method.covariance=-1",
+        "barlow_twins_small method.redundancy=-1",
+        "barlow_twins_small method.scale=0",
+        "barlow_twins_small method.bias_rate=-1",
+        "align_uniform_small method.uniform_weight=-1",
+        "align_uniform_small method.t=0",
+    ],
+)
+def test_a_weight_that_would_turn_a_loss_around_is_refused(override):
+    name, change = override.split()
+    with pytest.raises(RecipeError, match=r"is not possible: give (0 or more|a number above 0)$"):
+        load(name, [change])

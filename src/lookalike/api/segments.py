@@ -101,6 +101,8 @@ def judge_segments(folder: MaskedFolder, model: Mapped, *, device: torch.device,
 
 
 def _tell_lost(result: SegmentResult, gallery: Objects, line: Line) -> None:
+    if len(result.iou) == 1:
+        line.say("all objects of val are of one class: any encoder that finds one like it is right")
     lost = sorted(set(result.iou) - set(gallery.classes))
     if lost:
         line.say(

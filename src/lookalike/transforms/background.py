@@ -6,7 +6,7 @@ from typing import ClassVar, TypeAlias
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool, Shaped, UInt8
 from torch import Tensor
 
 Mask = Bool[Tensor, "H W"]
@@ -32,8 +32,10 @@ class RemoveBackground:
     def draw(self, u_BK: Tensor) -> dict[str, Tensor]:
         return {"applies": u_BK[:, 0] < self.p}
 
-    def prepare(self, image_CHW: UInt8[Tensor, "C H W"], mask_HW: Bool[Tensor, "H2 W2"]) -> UInt8[Tensor, "C H W"]:
-        """Raises ValueError for a mask of another size."""
+    def prepare(self, image_CHW: UInt8[Tensor, "C H W"], mask_HW: Shaped[Tensor, "H2 W2"]) -> UInt8[Tensor, "C H W"]:
+        """Raises ValueError for a mask of another size, or of other numbers than true and false."""
+        if mask_HW.dtype != torch.bool:  # 255 times a pixel would wrap around
+            raise ValueError(f"a mask says true where it keeps a pixel, and this one is {mask_HW.dtype}: give mask > 0")
         if mask_HW.shape != image_CHW.shape[1:]:
             raise ValueError(
                 f"the mask of an image of {tuple(image_CHW.shape[1:])} pixels has the shape {tuple(mask_HW.shape)}: "
