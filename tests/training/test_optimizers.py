@@ -413,6 +413,22 @@ def test_clip_per_tensor_leaves_the_others_alone():
     assert weights[2].grad is None
 
 
+def test_clip_per_tensor_is_torchs_clip_of_each_bit_for_bit():
+    generator = torch.Generator().manual_seed(0)
+    weights = [nn.Parameter(torch.zeros(shape)) for shape in ((64, 3, 3, 3), (64,), (1,), (128, 64), ())]
+    for weight, size in zip(weights, (0.01, 3.0, 7.0, 0.5, 1.0), strict=True):
+        weight.grad = size * torch.randn(weight.shape, generator=generator)
+    weights.append(nn.Parameter(torch.zeros(2)))  # without gradient
+    expected = [weight.grad.clone() for weight in weights[:-1]]
+    for gradient in expected:
+        stand_in = nn.Parameter(torch.zeros_like(gradient))
+        stand_in.grad = gradient
+        nn.utils.clip_grad_norm_(stand_in, 1.5)
+    Optimization(name="sgd", rate=1.0, clip=1.5, clip_per="tensor").clip_(weights, torch.tensor(100.0))
+    assert all(torch.equal(w.grad, g) for w, g in zip(weights[:-1], expected, strict=True))
+    assert weights[-1].grad is None
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [

@@ -107,8 +107,9 @@ class Optimization:
         if self.clip_per == "all":
             torch.nn.utils.clip_grads_with_norm_(parameters, self.clip, norm)
             return
-        for parameter in parameters:
-            torch.nn.utils.clip_grad_norm_(parameter, self.clip)
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        own = torch.stack(torch._foreach_norm(gradients)) if gradients else norm.new_empty(0)
+        torch._foreach_mul_(gradients, list((self.clip / (own + 1e-6)).clamp(max=1.0)))  # as torch's clip_grad_norm_
 
     def _exempt(self, name: str, parameter: nn.Parameter, norms: set[str]) -> bool:
         return {
