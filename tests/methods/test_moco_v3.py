@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from lookalike.functional.in_batch import nt_xent
 from lookalike.functional.schedules import Constant
 from lookalike.methods.moco_v3 import MoCoV3
 from methods.fixtures import batch, identity, progress, rolled, waves
@@ -61,6 +62,28 @@ def test_loss_and_gradients_are_those_of_the_official_code(temperature, value, n
     assert found.item() == pytest.approx(value, abs=1e-10)
     assert [z1.grad.norm().item(), z2.grad.norm().item()] == pytest.approx(norms, abs=1e-10)
     assert [z1.grad[0, 0].item(), z2.grad[0, 0].item()] == pytest.approx(firsts, abs=1e-10)
+
+
+def test_one_direction_is_simclr_without_negatives_of_the_same_view_and_with_a_frozen_partner() -> None:
+    temperature = 0.3
+    one = torch.randn(5, 3, dtype=torch.float64, requires_grad=True)
+    two = torch.randn(5, 3, dtype=torch.float64)
+    z = nn.functional.normalize(torch.cat([one, two]), dim=1)
+    logits = z @ z.T / temperature
+    assert nt_xent(one, two, temperature=temperature).item() == pytest.approx(
+        nn.functional.cross_entropy(
+            logits.masked_fill(torch.eye(10).bool(), -math.inf), torch.arange(10).roll(5)
+        ).item(),
+        abs=1e-12,
+    )
+    direction = nn.functional.cross_entropy(logits[:5, 5:], torch.arange(5))  # its own view masked out
+    (expected,) = torch.autograd.grad(direction, one)
+    method = MoCoV3(identity(3), nn.Identity(), identity(3), temperature=temperature)
+    found = method(batch({"view/1": one, "view/2": two})).loss / (2 * temperature)
+    (gradient,) = torch.autograd.grad(found, one)
+    other = nn.functional.cross_entropy(logits.detach()[5:, :5], torch.arange(5))
+    assert found.item() == pytest.approx(direction.item() + other.item(), abs=1e-12)
+    torch.testing.assert_close(gradient, expected, rtol=0, atol=1e-12)  # the other direction gives its keys none
 
 
 def test_scale_and_the_order_of_views_and_images_do_not_matter() -> None:
