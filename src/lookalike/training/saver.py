@@ -105,7 +105,7 @@ class Saver:
         _demand_fit(found, state.method, weights)
         if found.facts.get("identity") != self.identity:
             raise CheckpointError(
-                f"{found.path} was saved by a run with another recipe: restore the recipe of that run, or begin a new run"
+                f"{found.path} was saved by a run with another recipe: restore that, or begin a new run"
             )
         pairs = _pairs(found, state.streams)
         if found.facts.get("step") != found.step:
