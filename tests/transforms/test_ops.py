@@ -102,6 +102,13 @@ def test_blur_without_bound_is_close_to_pillows():
         assert np.abs(ours - theirs)[8:-8, 8:-8].mean() < 0.75  # Pillow: three box blurs in 8 bits; other borders
 
 
+def test_blur_of_many_images_is_that_of_each() -> None:
+    x, sigmas = 255 * torch.rand(60, 3, 32, 32), torch.linspace(0.1, 2.5, 60)[torch.randperm(60)]
+    assert x.numel() > 2 * ops.CACHED  # so that they are blurred in several parts
+    alone = [ops.gaussian_blur(x[row : row + 1], sigmas[row : row + 1]) for row in range(60)]
+    assert torch.equal(ops.gaussian_blur(x, sigmas), torch.cat(alone))
+
+
 def test_blur_wider_than_the_image_stays_inside_its_levels():
     x = photo(3, 4, 4, count=2).float()
     y = ops.gaussian_blur(x, torch.tensor([2.0, 9.0]))

@@ -6,7 +6,7 @@ convolution or a matrix product rounds differently with the batch, the layout an
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import ModuleType
 
 import torch
@@ -17,6 +17,8 @@ from torch import Tensor
 from lookalike.functional.machine_code import call, kernels
 
 FEW = 2**16  # numbers; for fewer, importing a compiler costs more than its kernels save
+CACHED = 2**16  # numbers of a few images that are blurred at a time: they stay in the cache of a core
+NARROW = 3  # weights of half a kernel: up to these, all images are blurred at once
 WHITE = 255.0
 LUMA = (0.2989, 0.587, 0.114)  # ITU-R 601-2, as rounded by torchvision
 REACH = 4.0  # a Gaussian kernel ends after so many sigma: what lies beyond holds 6e-5 of the weight
@@ -137,13 +139,27 @@ def gaussian_blur(x_BCHW: Pixels, sigma_B: PerRow, kernel: int | None = None) ->
     The kernel has at most `kernel` taps (None: as many as sigma asks for), ends after 4 sigma and sums to one; the
     border is a mirror, as in torchvision. At the same sigma it is what Pillow's GaussianBlur approximates.
     """
-    (rows, channels, height, width), side = x_BCHW.shape, min(x_BCHW.shape[-2:])
+    side = min(x_BCHW.shape[-2:])
     most = side - 1 if kernel is None else min(kernel // 2, side - 1)
     weights = [_half_gaussian(sigma, most) for sigma in sigma_B.tolist()]
+    taps = [len(half) for half in weights]
+    if max(taps) <= NARROW or x_BCHW.device.type != "cpu":
+        return _blurred(x_BCHW, weights)
+    rows = max(1, CACHED // x_BCHW[0].numel())
+    alike = torch.tensor(taps).argsort(stable=True)  # narrow ones do not wait for wide ones
+    y_BCHW = torch.empty_like(x_BCHW)
+    for some in alike.split(rows):
+        y_BCHW[some] = _blurred(x_BCHW[some], [weights[row] for row in some.tolist()])
+    return y_BCHW
+
+
+def _blurred(x_BCHW: Pixels, weights: Sequence[Sequence[float]]) -> Pixels:
+    """The convolution with the halves of some kernels, each from its center outwards."""
+    rows, channels, height, width = x_BCHW.shape
     reach = max(len(half) for half in weights) - 1
     if reach == 0:
         return x_BCHW
-    weights_BR = x_BCHW.new_tensor([half + [0.0] * (reach + 1 - len(half)) for half in weights])
+    weights_BR = x_BCHW.new_tensor([[*half] + [0.0] * (reach + 1 - len(half)) for half in weights])
     # on flat memory, where neighbors lie 1 or `width` numbers apart: what comes out across borders is cut off
     wide = F.pad(x_BCHW, (reach, reach, 0, 0), mode="reflect")
     across = _symmetric_sum(wide.reshape(rows, -1), weights_BR, 1).view(rows, channels, height, -1)[..., :width]

@@ -47,16 +47,13 @@ class Views:
     masks: what RemoveBackground leaves of an image, by its number and pixels; a classical stand-in if not given.
     others: the other images that CopyEdits puts beside, below or on one.
     On Linux it has the process keep the memory that rendering frees: see functional.memory.
-    Raises ValueError where the plan or a chain is empty, where masks is no function, where a chain does not begin with
-    the geometry that fixes its size, where geometry comes after a change of pixels, and where a crop is to overlap one
-    that is not there.
+    Raises ValueError where the plan or a chain is empty, where a chain does not begin with the geometry that fixes
+    its size, where geometry comes after a change of pixels, and where a crop is to overlap one that is not there.
     """
 
     def __init__(self, plan: Mapping[str, Chain], masks: Masks = salient, others: Others | None = None) -> None:
         if not plan or not all(plan):
             raise ValueError(f"a view plan maps at least one name to a chain and no name is empty, got {list(plan)}")
-        if not callable(masks):
-            raise ValueError(f"masks is a function of an image's number and pixels, and {masks!r} is none")
         keep_freed_memory(VIEWS)
         self.plan, self.masks = dict(plan), masks
         self._parts = {name: _parts(name, _with_others(chain, others)) for name, chain in plan.items()}
