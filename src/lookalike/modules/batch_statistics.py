@@ -59,6 +59,8 @@ def synchronize_(module: nn.Module) -> None:
     One all-reduce for the whole module. Buffers that are equal everywhere keep their bits; so does everything with
     one process.
     """
+    if world() == 1:
+        return
     buffers = [
         buffer
         for layer in module.modules()
@@ -66,7 +68,7 @@ def synchronize_(module: nn.Module) -> None:
         for buffer in (layer.running_mean, layer.running_var)
         if buffer is not None
     ]
-    if world() == 1 or not buffers:
+    if not buffers:
         return
     flat = torch.cat([buffer.double().flatten() for buffer in buffers])  # in fp64 a mean of equal fp32 is exact
     means = all_sum(flat) / world()
