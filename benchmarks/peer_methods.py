@@ -3,7 +3,7 @@
 Widths, temperatures, queues, momenta and the parameters of views are those of our recipes <method>_bench. What differs,
 because lightly's parts are made so:
 
-- each view goes through the network by itself; our SimCLR, SwAV and DINO join the views, and their batch statistics.
+- each view goes through the network by itself; our SimCLR and SwAV join the views, and their batch statistics.
 - SimCLR's views crop bilinearly, ours bicubically; where a last layer has a bias or BatchNorm, heads have lightly's.
 - SwAV's prototypes have a bias.
 - BYOL's loss is half of ours, which is the paper's; AdamW takes no notice.
