@@ -104,6 +104,7 @@ def test_a_gradient_that_is_zero_to_the_end() -> None:
     assert unmoved(rows)[0].sentence.startswith("The gradient is 0 from step 20 to 70, so that nothing is learned")
     assert unmoved(rows[:-2]) == []  # too few lines to tell
     assert unmoved([*rows, {"step": 80, "gradient_norm": 1.0}]) == []
+    assert unmoved([*rows, {"step": 80, "gradient_norm": None, "nonfinite": ["gradient_norm"]}]) == []
 
 
 def test_less_is_recognized_than_by_random_weights() -> None:

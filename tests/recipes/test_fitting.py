@@ -77,3 +77,6 @@ def test_sizes_that_patches_divide_and_networks_without_patches_are_taken():
     build("moco_v3_small", "backbone={name: vit_tiny_patch16_224, stem: imagenet}", "views.size=48", "with.jigsaw={}")
     build("moco_v3_small", *SMALL, "views.size=32", "with.jigsaw={}")
     build("dino_photos", *SMALL, "views.size=97")
+    build("moco_v3_small", "backbone.name=vit_tiny_patch16_224", "views.size=32", "with.jigsaw={weight: 0}")
+    build("simclr_photos", "backbone={name: pvt_v2_b0, zero_init_last: false}", "views.size=96")  # its patches overlap
+    build("simclr_photos", "backbone={name: xcit_nano_12_p8_224, zero_init_last: false}", "views.size=96")

@@ -427,6 +427,7 @@ def test_clip_per_tensor_is_torchs_clip_of_each_bit_for_bit():
     Optimization(name="sgd", rate=1.0, clip=1.5, clip_per="tensor").clip_(weights, torch.tensor(100.0))
     assert all(torch.equal(w.grad, g) for w, g in zip(weights[:-1], expected, strict=True))
     assert weights[-1].grad is None
+    Optimization(name="sgd", rate=1.0, clip=1.5, clip_per="tensor").clip_(weights[-1:], torch.tensor(0.0))
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,8 @@ def unmoved(rows: Rows) -> list[Finding]:
     """A gradient that is zero to the end: weights move by their decay alone."""
     norms = [(row["step"], row["gradient_norm"]) for row in rows if isinstance(row.get("gradient_norm"), int | float)]
     moved = [step for step, norm in norms if norm != 0]
-    still = [step for step, _ in norms if not moved or step > moved[-1]]
+    moved += [row["step"] for row in rows if "gradient_norm" in row.get("nonfinite", ())]
+    still = [step for step, _ in norms if not moved or step > max(moved)]
     if len(still) < STILL:
         return []
     return [

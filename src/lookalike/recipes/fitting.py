@@ -1,15 +1,17 @@
 """Whether the views that a recipe makes fit the method, the network and the tasks: found before a run has a folder."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+
+from timm.layers import PatchEmbed
 
 from lookalike.methods.method import Method
 from lookalike.modules import Encoder
-from lookalike.modules.auxiliary import SIDE, Jigsaw, RelativePosition
+from lookalike.modules.auxiliary import SIDE
 from lookalike.recipes.parts import Section, arguments
 from lookalike.recipes.schema import Recipe, RecipeError
 from lookalike.transforms import CenterCrop, Chain, OverlappingCrop, RandomResizedCrop, Whole
 
+PUZZLES = {"jigsaw", "relative_position"}  # tasks that cut views into SIDE x SIDE tiles
 COUNTS = {"local": "local_views", "small": "small", "large": "large"}  # views called local/1 ...: the key with how many
 
 
@@ -37,7 +39,7 @@ def demand_fitting(recipe: Recipe, method: Method, encoder: Encoder, plan: Mappi
                 f"choose multiples of {patch} for {_sizes(recipe.views)}"
             )
     tile = max(sides.values(), default=0) // SIDE
-    if tile % patch and any(isinstance(part, Jigsaw | RelativePosition) for part in method.modules()):
+    if tile % patch and recipe.around is not None and recipe.around.asked.keys() & PUZZLES:
         raise RecipeError(
             f"with: tiles of {tile} pixels, a third of the largest view, cannot be cut into patches of {patch}: leave "
             "jigsaw and relative_position out, or choose a network without patches"
@@ -46,9 +48,8 @@ def demand_fitting(recipe: Recipe, method: Method, encoder: Encoder, plan: Mappi
 
 def side_of_patches(encoder: Encoder) -> int:
     """The pixels of which a vision transformer wants a multiple; 1 for other networks."""
-    patches: Any = getattr(encoder.body, "patch_embed", None)
-    strict = patches is not None and not getattr(patches, "dynamic_img_pad", False)
-    return int(patches.patch_size[0]) if strict and hasattr(patches, "patch_size") else 1
+    patches = getattr(encoder.body, "patch_embed", None)
+    return patches.patch_size[0] if isinstance(patches, PatchEmbed) and not patches.dynamic_img_pad else 1
 
 
 def side_of(chain: Chain) -> int | None:

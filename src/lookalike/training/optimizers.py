@@ -108,7 +108,9 @@ class Optimization:
             torch.nn.utils.clip_grads_with_norm_(parameters, self.clip, norm)
             return
         gradients = [p.grad for p in parameters if p.grad is not None]
-        own = torch.stack(torch._foreach_norm(gradients)) if gradients else norm.new_empty(0)
+        if not gradients:
+            return
+        own = torch.stack(torch._foreach_norm(gradients))
         torch._foreach_mul_(gradients, list((self.clip / (own + 1e-6)).clamp(max=1.0)))  # as torch's clip_grad_norm_
 
     def _exempt(self, name: str, parameter: nn.Parameter, norms: set[str]) -> bool:
