@@ -123,7 +123,7 @@ def build_method(
         policy = "local" if recipe.backbone.statistics == "local" else "global"  # of heads, as above
         with seeded("tasks", recipe.seed):
             method = surrounded(method, recipe.around, dim=encoder.dim, policy=policy, full=full_views(method, recipe))
-    demand_fitting(recipe, method, encoder, build_views(recipe).plan)
+    demand_fitting(recipe, method, encoder, build_views(recipe).plan, say)
     return method
 
 

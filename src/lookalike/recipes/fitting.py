@@ -1,6 +1,6 @@
 """Whether the views that a recipe makes fit the method, the network and the tasks: found before a run has a folder."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from timm.layers import PatchEmbed
 
@@ -15,8 +15,13 @@ PUZZLES = {"jigsaw", "relative_position"}  # tasks that cut views into SIDE x SI
 COUNTS = {"local": "local_views", "small": "small", "large": "large"}  # views called local/1 ...: the key with how many
 
 
-def demand_fitting(recipe: Recipe, method: Method, encoder: Encoder, plan: Mapping[str, Chain]) -> None:
-    """Raises RecipeError for views that the method misses or leaves out, and for sizes that a ViT cannot cut."""
+def demand_fitting(
+    recipe: Recipe, method: Method, encoder: Encoder, plan: Mapping[str, Chain], say: Callable[[str], None]
+) -> None:
+    """Raises RecipeError for views that the method misses, and for sizes that a ViT cannot cut; says what is left out.
+
+    Views that nobody reads are no error: a run that began with them goes on.
+    """
     phases = method.plan(recipe.epochs)
     read = {view for phase in phases for view in (*phase.reads, *phase.scans)}
     if missing := sorted(read - plan.keys()):
@@ -26,7 +31,7 @@ def demand_fitting(recipe: Recipe, method: Method, encoder: Encoder, plan: Mappi
         )
     if unread := [view for view in plan if view not in read and counted(recipe.views, view)]:
         key = counted(recipe.views, unread[0])
-        raise RecipeError(
+        say(
             f"views.{key} = {getattr(recipe.views, str(key))} makes the views {_listed(unread)}, which the method "
             f"{recipe.method.kind!r} does not read: lower it{_or_list(recipe)}"
         )
