@@ -2,8 +2,10 @@
 
 import pytest
 
+from lookalike.modules import Encoder
 from lookalike.recipes import RecipeError, build_encoder, build_method, load
 from lookalike.recipes.build import view_size
+from lookalike.recipes.fitting import side_of_patches
 
 SMALL = ("backbone.name=resnet18_quarter", "backbone.fixed_patches=false", "backbone.drop_path=0")
 
@@ -23,7 +25,7 @@ def sentence(name, *overrides) -> str:
 def test_views_that_the_method_does_not_know_are_named():
     assert sentence("sce_small", "views.kind=byol", "views.size=32") == (
         "the method 'sce' reads the views strong, weak, which are not among those of views.kind 'byol' (view/1, "
-        "view/2): give other views in method.keys or give other views in method.queries"
+        "view/2): give other views in method.keys and method.queries"
     )
     assert "reads the views global/3" in sentence("sce_small", "method.queries=[strong, global/3]")
     assert sentence("simclr_small", "views.kind=sce_weak_strong", "views={size: 32}").endswith(
@@ -52,7 +54,9 @@ def test_local_views_that_nobody_reads_are_named():
         "add them to method.student_views"
     ) in said
     build("relicv2_small", "views.small=2", say=said.append)
-    assert any("small/1, small/2" in note for note in said)
+    assert any("small/1, small/2" in note and "method.small_views" in note for note in said)
+    build("relicv2_small", "views.large=4", say=said.append)
+    assert any("large/3, large/4" in note and "method.large_views" in note for note in said)
 
 
 @pytest.mark.parametrize(
@@ -76,10 +80,21 @@ def test_sizes_that_patches_do_not_divide_are_named(name, overrides, said):
     assert sentence(name, *overrides) == said
 
 
-def test_sizes_that_patches_divide_and_networks_without_patches_are_taken():
-    build("moco_v3_small", "backbone={name: vit_tiny_patch16_224, stem: imagenet}", "views.size=48", "with.jigsaw={}")
-    build("moco_v3_small", *SMALL, "views.size=32", "with.jigsaw={}")
-    build("dino_photos", *SMALL, "views.size=97")
-    build("moco_v3_small", "backbone.name=vit_tiny_patch16_224", "views.size=32", "with.jigsaw={weight: 0}")
-    build("simclr_photos", "backbone={name: pvt_v2_b0, zero_init_last: false}", "views.size=96")  # its patches overlap
-    build("simclr_photos", "backbone={name: xcit_nano_12_p8_224, zero_init_last: false}", "views.size=96")
+@pytest.mark.parametrize(
+    ("name", "overrides", "patch"),
+    [
+        (
+            "moco_v3_small",
+            ("backbone={name: vit_tiny_patch16_224, stem: imagenet}", "views.size=48", "with.jigsaw={}"),
+            16,
+        ),
+        ("moco_v3_small", ("backbone.name=vit_tiny_patch16_224", "views.size=32", "with.jigsaw={weight: 0}"), 4),
+        ("moco_v3_small", (*SMALL, "views.size=32", "with.jigsaw={}"), 1),
+        ("dino_photos", (*SMALL, "views.size=97"), 1),
+        ("simclr_photos", ("backbone={name: pvt_v2_b0, zero_init_last: false}", "views.size=96"), 1),  # they overlap
+        ("simclr_photos", ("backbone={name: xcit_nano_12_p8_224, zero_init_last: false}", "views.size=96"), 1),
+    ],
+)
+def test_sizes_that_patches_divide_and_networks_without_patches_are_taken(name, overrides, patch):
+    encoder = next(part for part in build(name, *overrides).modules() if isinstance(part, Encoder))
+    assert side_of_patches(encoder) == patch

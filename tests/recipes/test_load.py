@@ -230,7 +230,9 @@ def test_a_new_kind_of_optimizer_must_bring_its_rate():
         "barlow_twins_small method.redundancy=-1",
         "barlow_twins_small method.scale=0",
         "barlow_twins_small method.bias_rate=-1",
+        "align_uniform_small method.align_weight=-1",
         "align_uniform_small method.uniform_weight=-1",
+        "align_uniform_small method.alpha=0",
         "align_uniform_small method.t=0",
     ],
 )

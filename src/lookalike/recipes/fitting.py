@@ -33,7 +33,7 @@ def demand_fitting(
         key = counted(recipe.views, unread[0])
         say(
             f"views.{key} = {getattr(recipe.views, str(key))} makes the views {_listed(unread)}, which the method "
-            f"{recipe.method.kind!r} does not read: lower it{_or_list(recipe)}"
+            f"{recipe.method.kind!r} does not read: lower it{_or_list(recipe, unread[0])}"
         )
     patch = side_of_patches(encoder)
     sides = {view: side for view in sorted(read) if (side := side_of(plan[view])) is not None}
@@ -73,17 +73,19 @@ def _remedy(recipe: Recipe, missing: list[str]) -> str:
     """The keys that name or count what is missing; where there are none, only other views help."""
     counts = dict.fromkeys(f"raise views.{key}" for view in missing if (key := counted(recipe.views, view)))
     lists = [
-        f"give other views in method.{key}"
+        f"method.{key}"
         for key, value in arguments(recipe.method).items()
         if set(missing) & set([value] if isinstance(value, str) else value if isinstance(value, tuple | list) else ())
     ]
-    return " or ".join([*counts, *lists] or ["choose another views.kind"])
+    others = [f"give other views in {' and '.join(lists)}"] if lists else []
+    return " or ".join([*counts, *others] or ["choose another views.kind"])
 
 
-def _or_list(recipe: Recipe) -> str:
-    """The method's key that lists views, if there is one."""
+def _or_list(recipe: Recipe, view: str) -> str:
+    """The method's key that lists views, if there is one: that of views like this one before others."""
     keys = [key for key in arguments(recipe.method) if key in ("views", "queries") or key.endswith("_views")]
-    return f", or add them to method.{keys[-1]}" if keys else ""
+    own = f"{view.partition('/')[0]}_views"
+    return f", or add them to method.{own if own in keys else keys[-1]}" if keys else ""
 
 
 def _sizes(section: Section) -> str:
