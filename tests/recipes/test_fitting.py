@@ -98,3 +98,16 @@ def test_sizes_that_patches_do_not_divide_are_named(name, overrides, said):
 def test_sizes_that_patches_divide_and_networks_without_patches_are_taken(name, overrides, patch):
     encoder = next(part for part in build(name, *overrides).modules() if isinstance(part, Encoder))
     assert side_of_patches(encoder) == patch
+
+
+def test_a_network_of_one_size_wants_views_of_it():
+    network = ("backbone.name=swin_tiny_patch4_window7_224", "backbone.stem=auto")
+    assert sentence("simclr_small", *network, "views.size=96") == (
+        "views: 'view/1' has 96 pixels a side, which swin_tiny_patch4_window7_224 cannot take: it is built for 224; "
+        "give views.size that value, or choose a backbone.name that takes any size"
+    )
+    assert build("simclr_small", *network, "views.size=224").training  # the trial leaves the mode as it was
+
+
+def test_a_network_that_takes_other_sizes_than_its_own_may_have_them():
+    build("simclr_small", "backbone.name=twins_pcpvt_small", "backbone.stem=auto", "views.size=96")

@@ -1,7 +1,9 @@
 """Whether the views that a recipe makes fit the method, the network and the tasks: found before a run has a folder."""
 
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
+import torch
 from timm.layers import PatchEmbed
 
 from lookalike.methods.method import Method
@@ -18,7 +20,7 @@ COUNTS = {"local": "local_views", "small": "small", "large": "large"}  # views c
 def demand_fitting(
     recipe: Recipe, method: Method, encoder: Encoder, plan: Mapping[str, Chain], say: Callable[[str], None]
 ) -> None:
-    """Raises RecipeError for views that the method misses, and for sizes that a ViT cannot cut; says what is left out.
+    """Raises RecipeError for views that the method misses and sizes that the network cannot take; says what is unread.
 
     Views that nobody reads are no error: a run that began with them goes on.
     """
@@ -43,6 +45,11 @@ def demand_fitting(
                 f"views: {view!r} has {side} pixels a side, which cannot be cut into patches of {patch}: "
                 f"choose multiples of {patch} for {_sizes(recipe.views)}"
             )
+        if (own := demanded_side(encoder, side)) is not None:
+            raise RecipeError(
+                f"views: {view!r} has {side} pixels a side, which {recipe.backbone.name} cannot take: it is built for "
+                f"{own}; give {_sizes(recipe.views)} that value, or choose a backbone.name that takes any size"
+            )
     tile = max(sides.values(), default=0) // SIDE
     if tile % patch and recipe.around is not None and recipe.around.asked.keys() & PUZZLES:
         raise RecipeError(
@@ -55,6 +62,24 @@ def side_of_patches(encoder: Encoder) -> int:
     """The pixels of which a vision transformer wants a multiple; 1 for other networks."""
     patches = getattr(encoder.body, "patch_embed", None)
     return patches.patch_size[0] if isinstance(patches, PatchEmbed) and not patches.dynamic_img_pad else 1
+
+
+def demanded_side(encoder: Encoder, side: int) -> int | None:
+    """The side a network is built for where images of `side` do not pass, as with Swin; None where they do."""
+    body: Any = encoder.body
+    given = getattr(body, "pretrained_cfg", {})
+    if not given.get("fixed_input_size") or getattr(body, "dynamic_img_size", False):
+        return None
+    training = body.training
+    body.eval()  # draws no random number and moves no statistics
+    try:
+        with torch.no_grad():
+            body(torch.zeros(1, encoder.channels, side, side))
+    except (AssertionError, RuntimeError):
+        return int(given["input_size"][-1])
+    finally:
+        body.train(training)
+    return None
 
 
 def side_of(chain: Chain) -> int | None:
