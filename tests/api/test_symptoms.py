@@ -60,7 +60,7 @@ def trained(moco: Method, step: int = 200) -> Checkpoint:
 def test_good_health_has_no_symptom(moco) -> None:
     rows = lines()
     assert [*collapsed(rows, RECIPE), *flat(rows), *dropped(rows, RECIPE), *starved(rows, RECIPE)] == []
-    assert [*unmoved(rows), *unlearned([*rows, recognized(0.5, 0.1)], RECIPE, 1000)] == []
+    assert [*unmoved(rows, RECIPE), *unlearned([*rows, recognized(0.5, 0.1)], RECIPE, 1000)] == []
     start, saves = as_built(MOCO, {"images": 200}), [trained(moco), trained(moco, 400)]
     assert [*unfed(start, saves, True), *stale(start, saves, MOCO, True)] == []
     assert [*collapsed([], RECIPE), *flat([]), *dropped([], RECIPE), *starved([], RECIPE)] == []
@@ -101,10 +101,13 @@ def test_a_loss_that_does_not_fall() -> None:
 
 def test_a_gradient_that_is_zero_to_the_end() -> None:
     rows = [{"step": step, "gradient_norm": float(step < 20)} for step in range(10, 80, 10)]
-    assert unmoved(rows)[0].sentence.startswith("The gradient is 0 from step 20 to 70, so that nothing is learned")
-    assert unmoved(rows[:-2]) == []  # too few lines to tell
-    assert unmoved([*rows, {"step": 80, "gradient_norm": 1.0}]) == []
-    assert unmoved([*rows, {"step": 80, "gradient_norm": None, "nonfinite": ["gradient_norm"]}]) == []
+    (found,) = unmoved(rows, RECIPE)
+    assert found.sentence.startswith("The gradient is 0 from step 20 to 70, so that nothing is learned")
+    assert unmoved(rows[:-2], RECIPE) == []  # too few lines to tell
+    assert unmoved([*rows, {"step": 80, "gradient_norm": 1.0}], RECIPE) == []
+    assert unmoved([*rows, {"step": 80, "gradient_norm": None, "nonfinite": ["gradient_norm"]}], RECIPE) == []
+    assert found.change is None
+    assert unmoved(rows, load("simclr_small_smoke", ["runtime.precision=fp16"]))[0].change == "runtime.precision=fp32"
 
 
 def test_less_is_recognized_than_by_random_weights() -> None:
@@ -112,7 +115,10 @@ def test_less_is_recognized_than_by_random_weights() -> None:
     assert found.sentence.startswith("The encoder knows 5.0% of images by another view of them, and one with random")
     assert unlearned([recognized(0.05, 0.1)], RECIPE, 100) == []  # of few images
     assert unlearned([recognized(0.09, 0.1)], RECIPE, 1000) == []  # chance
-    assert unlearned([recognized(0.05, 0.1)], load("supcon_small_smoke"), 1000) == []  # classes are to look alike
+    supcon = load("supcon_small_smoke")
+    assert unlearned([recognized(0.05, 0.1)], supcon, 1000, labeled=True) == []  # classes are to look alike
+    assert unlearned([recognized(0.05, 0.1)], supcon, 1000)
+    assert unlearned([recognized(0.05, 0.1)], RECIPE, 1000, labeled=True)  # labels that it does not read
 
 
 @pytest.mark.parametrize(

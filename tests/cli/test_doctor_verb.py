@@ -108,6 +108,18 @@ def test_the_next_command_is_a_run_with_the_change(own_run, tmp_path) -> None:
     assert "workers: 2" in (tmp_path / "again" / "recipe.yaml").read_text()
 
 
+def test_of_no_gradient_and_what_follows_from_it_the_cause_alone_is_named(own_run) -> None:
+    metrics(own_run)
+    kept, told = own_run / "metrics.jsonl", json.loads((own_run / "manifest.json").read_text())
+    (own_run / "manifest.json").write_text(json.dumps({**told, "images": 1000}))
+    last = {"step": 8, "probe": True, "recognized/trained": 0.0, "recognized/random weights": 0.9}
+    kept.write_text(kept.read_text() + json.dumps(last) + "\n")
+    assert list(findings(own_run)) == ["less than random weights"]
+    still = [json.dumps({"step": step, "gradient_norm": 0.0, "wait": 0.01}) for step in range(9, 15)]
+    kept.write_text(kept.read_text() + "\n".join(still) + "\n")
+    assert list(findings(own_run)) == ["no gradient"]
+
+
 def test_lines_of_another_kind_do_no_harm(own_run) -> None:
     metrics(own_run)
     with (own_run / "metrics.jsonl").open("a") as file:

@@ -49,8 +49,8 @@ def doctor(run: str | PathLike[str]) -> Checkup:
     step = max([*(save.step for save in saves), *(int(row["step"]) for row in rows)], default=0)
     findings = [*lost, *torn, *weights(folder), *ended(folder), *skipped(folder, manifest)]
     findings += collapse if (collapse := collapsed(rows, recipe)) else flat(rows)
-    findings += unmoved(rows)
-    findings += [] if findings else unlearned(rows, recipe, images_of(manifest))
+    findings += unmoved(rows, recipe)
+    findings += [] if findings else unlearned(rows, recipe, images_of(manifest), manifest.get("labels") is not None)
     findings += [*dropped(rows, recipe), *starved(rows, recipe)]
     if saves:
         same = manifest.get("init") is None and torch.__version__ == (manifest.get("versions") or {}).get("torch")

@@ -1,4 +1,5 @@
-"""What the lines of metrics.jsonl show of a run: collapse, a flat loss, dropped steps, a starved loader."""
+"""What the lines of metrics.jsonl show of a run: collapse, a flat loss, no gradient, less recognized than by random
+weights, dropped steps, a starved loader."""
 
 import math
 import statistics
@@ -17,8 +18,8 @@ Rows: TypeAlias = Sequence[Mapping[str, Any]]
 WAITING = 0.15  # share of the time that may go into waiting for images
 SETTLING = 30  # steps that fp16 may drop while its loss scale settles
 FALL = 0.01  # least fall of a loss from its highest level, as a share of it
-STILL = 5  # lines of a gradient that is zero
-SURE = 3  # standard deviations
+STILL = 5  # fewest lines at the end with a gradient of zero
+SURE = 3  # standard deviations between trained and random weights
 LEVELS, LINES = 5, 20  # levels of a loss over a run, each the median of its part of the lines; fewest lines to tell
 
 
@@ -64,7 +65,7 @@ def flat(rows: Rows) -> list[Finding]:
     ]
 
 
-def unmoved(rows: Rows) -> list[Finding]:
+def unmoved(rows: Rows, recipe: Recipe) -> list[Finding]:
     """A gradient that is zero to the end: weights move by their decay alone."""
     norms = [(row["step"], row["gradient_norm"]) for row in rows if isinstance(row.get("gradient_norm"), int | float)]
     moved = [step for step, norm in norms if norm != 0]
@@ -72,23 +73,27 @@ def unmoved(rows: Rows) -> list[Finding]:
     still = [step for step, _ in norms if not moved or step > max(moved)]
     if len(still) < STILL:
         return []
+    half = str(recipe.runtime.precision) == "fp16"
+    rest = " Or it is too small for fp16: try runtime.precision=fp32." if half else ""
     return [
         Finding(
             "no gradient",
             f"The gradient is 0 from step {still[0]:,} to {still[-1]:,}, so that nothing is learned: look for a "
-            "setting that leaves the loss nothing to compare, such as a mask over all negatives or a weight of 0.",
+            f"setting that leaves the loss nothing to compare, such as a mask over all negatives or a weight of 0.{rest}",
+            "runtime.precision=fp32" if half else None,
         )
     ]
 
 
-def unlearned(rows: Rows, recipe: Recipe, images: int) -> list[Finding]:
+def unlearned(rows: Rows, recipe: Recipe, images: int, labeled: bool = False) -> list[Finding]:
     """An encoder that knows images by another view less often than random weights do: more than chance explains.
 
-    images: of the data set. Not of a method that learns from labels, which takes images of a class for one.
+    images: of the data set. labeled: with labels, with which SupCon takes images of a class for one: nothing is found.
     """
     last = next((row for row in reversed(rows) if "recognized/trained" in row), {})
     trained, random = (last.get(f"recognized/{name}") for name in ("trained", "random weights"))
-    if METHODS[method_name(recipe)].facts.unlabeled or trained is None or random is None:
+    classes = labeled and METHODS[method_name(recipe)].facts.unlabeled
+    if classes or trained is None or random is None:
         return []
     spread = math.sqrt((trained * (1 - trained) + random * (1 - random)) / min(images, IMAGES))
     if random - trained <= SURE * spread:
