@@ -79,7 +79,8 @@ def unmoved(rows: Rows, recipe: Recipe) -> list[Finding]:
         Finding(
             "no gradient",
             f"The gradient is 0 from step {still[0]:,} to {still[-1]:,}, so that nothing is learned: look for a "
-            f"setting that leaves the loss nothing to compare, such as a mask over all negatives or a weight of 0.{rest}",
+            "setting that leaves the loss nothing to compare, such as a mask over all negatives or a weight of 0."
+            f"{rest}",
             "runtime.precision=fp32" if half else None,
         )
     ]
