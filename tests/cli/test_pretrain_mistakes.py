@@ -126,6 +126,7 @@ def test_a_name_that_does_not_exist(photos, words, nearest):
         (("--init", "none.safetensors"), "there is no weights file none.safetensors: check the path"),
         (("--labels", "folders"), "labels missing: 64 of 64 images lie in no class folder"),
         (("--labels", "none.csv"), "none.csv cannot be opened (No such file or directory)"),
+        (("views.size=1",), "views.size = 1 is not possible: give 8 or more"),
         (("views.size=5000",), "views.size = 5000 is not possible: give 4096 or less"),
         (("views.size=[16,24]", "--with", "rotation"), "views.size = [16, 24] is not possible: give a whole number"),
     ],

@@ -111,3 +111,23 @@ def test_a_network_of_one_size_wants_views_of_it():
 
 def test_a_network_that_takes_other_sizes_than_its_own_may_have_them():
     build("simclr_small", "backbone.name=twins_pcpvt_small", "backbone.stem=auto", "views.size=96")
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "note"),
+    [
+        ("dino_small", ("views.local_size=16",), "views.local_size = 16 does nothing: views.local_views is 0"),
+        (
+            "revisiting_photos",
+            ("views.size=64",),
+            "views.small_size = 96 is more than views.size = 64: views meant to be small are the larger",
+        ),
+    ],
+)
+def test_sizes_of_small_views_that_do_nothing_or_are_not_small_are_said(name, overrides, note):
+    said = list[str]()
+    build(name, *overrides, say=said.append)
+    assert note in said
+    said.clear()
+    build(name, say=said.append)
+    assert not any("_size" in note for note in said)

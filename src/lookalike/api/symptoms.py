@@ -1,5 +1,4 @@
-"""What the lines of metrics.jsonl show of a run: collapse, a flat loss, no gradient, less recognized than by random
-weights, dropped steps, a starved loader."""
+"""What the lines of metrics.jsonl show of a run: collapse, nothing learned, dropped steps, a starved loader."""
 
 import math
 import statistics

@@ -1,6 +1,6 @@
 """Whether the views that a recipe makes fit the method, the network and the tasks: found before a run has a folder."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -37,8 +37,14 @@ def demand_fitting(
             f"views.{key} = {getattr(recipe.views, str(key))} makes the views {_listed(unread)}, which the method "
             f"{recipe.method.kind!r} does not read: lower it{_or_list(recipe, unread[0])}"
         )
+    for note in _small_views(recipe.views):
+        say(note)
+    _demand_sizes(recipe, encoder, {view: side for view in sorted(read) if (side := side_of(plan[view])) is not None})
+
+
+def _demand_sizes(recipe: Recipe, encoder: Encoder, sides: Mapping[str, int]) -> None:
+    """Of views and of the tiles that tasks cut them into."""
     patch = side_of_patches(encoder)
-    sides = {view: side for view in sorted(read) if (side := side_of(plan[view])) is not None}
     for view, side in sides.items():
         if side % patch:
             raise RecipeError(
@@ -92,6 +98,16 @@ def counted(section: Section, view: str) -> str | None:
     """The key of a section of views that says how many there are of this one's kind, if it has one."""
     key = COUNTS.get(view.partition("/")[0])
     return key if key is not None and hasattr(section, key) else None
+
+
+def _small_views(section: Section) -> Iterator[str]:
+    """What is odd about the sizes of small views: nothing has them, or the large views are smaller."""
+    for kind in ("local", "small"):
+        side, size = getattr(section, f"{kind}_size", None), getattr(section, "size", 0)
+        if side is not None and not getattr(section, COUNTS[kind]):
+            yield f"views.{kind}_size = {side} does nothing: views.{COUNTS[kind]} is 0"
+        elif side is not None and side > size:
+            yield f"views.{kind}_size = {side} is more than views.size = {size}: views meant to be small are the larger"
 
 
 def _remedy(recipe: Recipe, missing: list[str]) -> str:

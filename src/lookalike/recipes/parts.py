@@ -151,7 +151,7 @@ class PseudoLabels(Section):
     """Clusters of fewer images are dissolved; null: a sixth of the mean size."""
     recenter: int = Field(default=10, gt=0, le=MOST)
     """Steps between new centers."""
-    again: float | None = Field(default=None, gt=0, le=LARGEST)
+    again: float | None = Field(default=None, ge=0.1, le=LARGEST)
     """Offline labels, clustered again after so many epochs; null: online labels, which follow at every step."""
 
 
@@ -189,14 +189,14 @@ BOUNDS: dict[str, Any] = {
     "query_share": Field(gt=0, lt=1),
     "window": Field(gt=0),
     "shift": Field(gt=0),
-    "pairs": Field(ge=0),
-    "with_query": Field(ge=0),
+    "pairs": Field(ge=0, le=WIDEST),
+    "with_query": Field(ge=0, le=WIDEST),
     "bank_momentum": Field(ge=0, le=1),
     "mask_above": Field(ge=-1, le=1),
     "intra_weight": Field(ge=0, le=1),
     "proximal": Field(ge=0),
-    "size": Field(gt=0, le=4096),
-    "local_size": Field(gt=0, le=4096),
+    "size": Field(ge=8, le=4096),
+    "local_size": Field(ge=4, le=4096),
     "local_views": Field(ge=0, le=64),
     "epsilon": Field(gt=0),
     "invariance": Field(ge=0, le=LARGEST),
@@ -212,7 +212,7 @@ BOUNDS: dict[str, Any] = {
     "others": Field(gt=0, le=MOST),
     "large": Field(ge=0, le=64),
     "small": Field(ge=0, le=64),
-    "small_size": Field(gt=0, le=4096),
+    "small_size": Field(ge=4, le=4096),
     "masked": Field(ge=0, le=1),
     "edits": Field(ge=1, le=4),
     "strongest": Field(ge=1, le=5),
